@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tests.conftest import ROOT
+from tpt.cli.program import method_label
+from tpt.cli.settings.check import refuse_wrong
 
 FOLDER = ROOT / "conf" / "experiment"
 # The files `smoke*` are added after an experiment; they shorten it and use the bundled data.
@@ -60,13 +66,17 @@ def script_of(experiment: str) -> str:
 
 @cache
 def swept_by(experiment: str) -> dict[str, str]:
-    """Returns the sweep that an experiment defines: setting -> values."""
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = hydra.compose(script_of(experiment), [f"experiment={experiment}"], return_hydra_config=True)
-    return {str(key): str(values) for key, values in (cfg.hydra.sweeper.params or {}).items()}
+    """Returns the sweep that an experiment defines: setting -> values; `composed` checks that Hydra finds the same."""
+    found: dict[str, str] = {}
+    for name in experiment.strip("[]").split(","):
+        content: Any = OmegaConf.load(FOLDER / f"{name}.yaml")
+        for base in [base for base in content.get("defaults", ()) if isinstance(base, str) and base != "_self_"]:
+            found |= swept_by(base)
+        found |= OmegaConf.select(content, "hydra.sweeper.params") or {}
+    return {str(key): str(values) for key, values in found.items()}
 
 
+@cache
 def jobs_of(experiment: str) -> list[list[str]]:
     """Returns the overrides of each job of an experiment's own command, as Hydra makes them."""
     _, arguments = commands_of(experiment)[-1]
@@ -75,3 +85,40 @@ def jobs_of(experiment: str) -> list[list[str]]:
     overrides = [f"{key}={values}" for key, values in swept.items()] + [a for a in arguments if a != "-m"]
     (batch,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(overrides), None)
     return batch
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A configuration, which tests share and must not change, and the parts of Hydra's own that they look at."""
+
+    cfg: DictConfig
+    params: dict[str, str]  # of the sweep
+    label: str  # of the method in tables; "" for a training run
+    folder: Path | None  # of a training run in the sweep
+
+
+@cache
+def composed(program: str, *overrides: str) -> Composed:
+    """Composes and resolves a configuration, after checking that the program accepts its settings."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = hydra.compose(program, list(overrides), return_hydra_config=True)
+    OmegaConf.set_readonly(cfg.hydra, False)
+    cfg.hydra.runtime.output_dir = "nowhere"
+    HydraConfig.instance().set_config(cfg)
+    params = {str(key): str(values) for key, values in (cfg.hydra.sweeper.params or {}).items()}
+    trains = program == "train_coop"
+    folder = Path.cwd() / cfg.hydra.sweep.dir / cfg.hydra.sweep.subdir if trains else None
+    label = "" if trains else method_label(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    refuse_wrong(cfg, program, OverridesParser.create().parse_overrides(list(overrides)))
+    OmegaConf.resolve(cfg)
+    return Composed(cfg, params, label, folder)
+
+
+def job_of(experiment: str, number: int) -> Composed:
+    """Composes a job of an experiment by its number."""
+    found = composed(script_of(experiment), *jobs_of(experiment)[number])
+    assert found.params == swept_by(experiment)
+    return found

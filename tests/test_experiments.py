@@ -1,22 +1,30 @@
 """One command per table of the papers: its rows, its sweep, and the published numbers next to ours."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 import tpt
-from tests.conftest import ROOT, compose_config
-from tests.experiments import EXPERIMENTS, SHORT, SHORT_TESTS, SHORTENING, commands_of, jobs_of, last_of
+from tests.conftest import ROOT
+from tests.experiments import (
+    EXPERIMENTS,
+    SHORT,
+    SHORT_TESTS,
+    SHORTENING,
+    Composed,
+    commands_of,
+    composed,
+    job_of,
+    jobs_of,
+    last_of,
+)
 from tests.results.tables.made_runs import make_run, rows_of, share
 from tpt.cli import program as cli
-from tpt.cli.settings.check import refuse_wrong
 from tpt.data.catalog.entries import CATALOG
 from tpt.errors import UserError
 from tpt.files import bundled
@@ -53,9 +61,8 @@ def test_every_row_has_a_file() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_rows_choose_method_and_context(row: str, tmp_path: Path) -> None:
-    cfg = compose_config("test_time", f"row={row}", "learned.coop=A", "learned.cocoop=B", tmp_path=tmp_path)
-    OmegaConf.resolve(cfg)
+def test_rows_choose_method_and_context(row: str) -> None:
+    cfg = composed("test_time", f"row={row}", "learned.coop=A", "learned.cocoop=B").cfg
     method, context = ROWS[row]
     assert cfg.method._target_ == {"zero_shot": "tpt.ZeroShot", "tpt": "tpt.TPT"}[method]
     assert cfg.context.get("path") == {"words": None, "dataset": None, "coop": "A", "cocoop": "B"}[context]
@@ -63,43 +70,38 @@ def test_rows_choose_method_and_context(row: str, tmp_path: Path) -> None:
     assert (cfg.method.get("selection_p") == 1) == (row == "tpt_all_views")
 
 
-def its_jobs(experiment: str, tmp_path: Path) -> Iterator[DictConfig]:
-    """Checks the commands in an experiment's file, and yields the configurations of its first and last job."""
-    *before, (script, arguments) = commands_of(experiment)
+def check_commands(experiment: str) -> None:
+    """Checks the commands in an experiment's file; those to run first are experiments too."""
+    *before, (_, arguments) = commands_of(experiment)
     assert f"experiment={experiment}" in arguments
-    for other, its_arguments in before:  # the commands to run first are experiments too
+    for other, its_arguments in before:
         (name,) = [a.removeprefix("experiment=") for a in its_arguments if a.startswith("experiment=")]
         assert commands_of(name) == [(other, its_arguments)]
-    for job in (jobs_of(experiment)[0], jobs_of(experiment)[-1]):
-        yield checked(Path(script).stem, job, tmp_path)
 
 
+@pytest.mark.parametrize("number", [-1, pytest.param(0, marks=pytest.mark.slow)], ids=["last", "first"])
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_experiments_name_their_command_and_compose(experiment: str, tmp_path: Path) -> None:
-    assert len(list(its_jobs(experiment, tmp_path))) == 2
-
-
-def checked(program: str, job: Sequence[str], tmp_path: Path) -> DictConfig:
-    """Returns the configuration of a job, after checking that the program accepts its settings."""
-    cfg = compose_config(program, *job, tmp_path=tmp_path)
-    refuse_wrong(cfg, program, OverridesParser.create().parse_overrides(list(job)))
-    OmegaConf.resolve(cfg)
-    return cfg
+def test_experiments_name_their_command_and_compose(experiment: str, number: int) -> None:
+    check_commands(experiment)
+    assert job_of(experiment, number).cfg
 
 
 @pytest.mark.parametrize("form", SHORT.values())
-def test_short_versions_use_only_bundled_data(form: str, tmp_path: Path) -> None:
-    """Their first and last job use the bundled model and drawings, whatever the full experiment uses."""
-    for cfg in its_jobs(form, tmp_path):
-        assert cfg.backbone.name == "emoji-mini"
-        if "shots" in cfg:
-            assert (cfg.shots.draw.train._target_, cfg.learner.optimizer.lr) == ("tpt.emoji_shift", 0.02)
-        else:
-            assert (cfg.data.module.datasets._target_, cfg.data.limit) == ("tpt.emoji_shift_domains", 24)
-            assert set(cfg.data.module.datasets.domains) <= {"source_val", *VENDORS}
+def test_short_versions_use_only_bundled_data(form: str) -> None:
+    """Their jobs use the bundled model and drawings, whatever the full experiment uses."""
+    check_commands(form)
+    for setting in {setting for job in jobs_of(form) for setting in job}:  # so that one job stands for all
+        assert not setting.startswith(("backbone=", "data=", "shots=")) or setting == "backbone=emoji_mini"
+    cfg = job_of(form, -1).cfg
+    assert cfg.backbone.name == "emoji-mini"
+    if "shots" in cfg:
+        assert (cfg.shots.draw.train._target_, cfg.learner.optimizer.lr) == ("tpt.emoji_shift", 0.02)
+    else:
+        assert (cfg.data.module.datasets._target_, cfg.data.limit) == ("tpt.emoji_shift_domains", 24)
+        assert set(cfg.data.module.datasets.domains) <= {"source_val", *VENDORS}
 
 
-def test_short_versions_sweep_over_the_same_rows(tmp_path: Path) -> None:
+def test_short_versions_sweep_over_the_same_rows() -> None:
     for name, form in SHORT.items():
         classes = [{part for part in job if part.startswith("data.classes")} for job in jobs_of(form)]
         assert len({frozenset(part) for part in classes}) == (2 if name == "base_to_new" else 1)
@@ -109,11 +111,9 @@ def test_short_versions_sweep_over_the_same_rows(tmp_path: Path) -> None:
             {part for part in job if part.startswith(("row=", "learner=", "method", "views."))} for job in jobs_of(form)
         ]
         assert {frozenset(row) for row in rows} == {frozenset(row) for row in short}
-    cfg = compose_config("test_time", *jobs_of("[table2,smoke]")[-1], tmp_path=tmp_path)
+    cfg = job_of("[table2,smoke]", -1).cfg
     assert cfg.views.augmix is not None and cfg.views.num_views == 64
-    assert (
-        compose_config("test_time", *jobs_of("[ablation_views,smoke]")[0], tmp_path=tmp_path).method.min_selected == 1
-    )
+    assert job_of("[ablation_views,smoke]", -1).cfg.method.min_selected == 1
 
 
 def test_every_experiment_has_a_short_version() -> None:
@@ -136,9 +136,10 @@ def test_tables_have_the_rows_and_numbers_of_the_paper(experiment: str, backbone
     printed = content()[TABLES[experiment]]
     jobs = [job for job in jobs_of(experiment) if f"backbone={backbone}" in job or not job[0].startswith("backbone")]
     for number, job in enumerate(jobs):
-        cfg = compose_config("test_time", *job, tmp_path=tmp_path)
+        found = composed("test_time", *job)
+        cfg = found.cfg
         assert list(cfg.data.module.datasets["keys"]) == printed["datasets"]
-        make_paper_run(tmp_path / "sweep" / str(number), cfg, printed["datasets"])
+        make_paper_run(tmp_path / "sweep" / str(number), found, printed["datasets"])
     (table,) = make_report(load_runs([tmp_path / "sweep"])).tables
     rows = [row for row in printed["rows"] if row["backbone"] == paper_backbone(backbone_name(cfg))]
     of_paper = [(row["method"], row["cells"]) for row in rows]
@@ -156,13 +157,13 @@ def backbone_name(cfg: DictConfig) -> str:
     return f"{cfg.backbone.name}/{cfg.backbone.pretrained}"
 
 
-def make_paper_run(folder: Path, cfg: DictConfig, datasets: list[str]) -> None:
+def make_paper_run(folder: Path, found: Composed, datasets: list[str]) -> None:
     """Writes a run with these settings and two images per dataset."""
     records = {name: rows_of(name, share(50, 2), share(100, 2)) for name in datasets}
     about = {name: {"classes": CATALOG[name].classes} for name in datasets}
-    make_run(folder, records, cli.method_label(cfg), backbone_name(cfg), about=about)
+    make_run(folder, records, found.label, backbone_name(found.cfg), about=about)
     manifest = json.loads((folder / "run.json").read_text())
-    config = {**cli.resolved(cfg), "trainer": {"precision": "32-true"}}
+    config = {**cli.resolved(found.cfg), "trainer": {"precision": "32-true"}}
     (folder / "run.json").write_text(json.dumps({**manifest, "config": config}))
 
 
@@ -176,25 +177,18 @@ def make_paper_run(folder: Path, cfg: DictConfig, datasets: list[str]) -> None:
     ],
 )
 @pytest.mark.parametrize("short", [False, True])
-def test_tables_read_the_contexts_that_training_writes(
-    experiment: str, contexts: str, short: bool, tmp_path: Path
-) -> None:
+def test_tables_read_the_contexts_that_training_writes(experiment: str, contexts: str, short: bool) -> None:
     """The last row with a learned context reads the output of the last training job, or a bundled context."""
     test, train = (SHORT.get(name, SHORT["table_contexts"]) if short else name for name in (experiment, contexts))
-    job = next(job for job in reversed(jobs_of(test)) if any("cocoop" in part for part in job))
-    training = jobs_of(train)[-1]
-    trained = compose_config("train_coop", *training, tmp_path=tmp_path)  # also sets the values of ${hydra:...}
-    if short and experiment != "transfer":
-        path = compose_config("test_time", *job, tmp_path=tmp_path).context.path
-        assert path == "emoji-mini/cocoop"
-        about = json.loads((bundled(path) / "training.json").read_text("utf-8"))["config"]
-        assert about["learner"] == OmegaConf.to_container(trained.learner, resolve=True)
-        assert (about["seed"], about["batch_size"]) == (trained.seed, trained.batch_size)
+    number = max(number for number, job in enumerate(jobs_of(test)) if any("cocoop" in part for part in job))
+    path, trained = job_of(test, number).cfg.context.path, job_of(train, -1)
+    if not short or experiment == "transfer":
+        assert path == str(trained.folder)
         return
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        sweep = hydra.compose("train_coop", training, return_hydra_config=True).hydra.sweep
-    written = Path.cwd() / sweep.dir / sweep.subdir
-    assert compose_config("test_time", *job, tmp_path=tmp_path).context.path == str(written)
+    assert path == "emoji-mini/cocoop"
+    about = json.loads((bundled(path) / "training.json").read_text("utf-8"))["config"]
+    assert about["learner"] == OmegaConf.to_container(trained.cfg.learner)
+    assert (about["seed"], about["batch_size"]) == (trained.cfg.seed, trained.cfg.batch_size)
 
 
 def test_bundled_contexts_fit_the_bundled_model() -> None:
@@ -206,40 +200,37 @@ def test_bundled_contexts_fit_the_bundled_model() -> None:
         tpt.load_context("emoji-mini/maple")
 
 
-def test_training_uses_the_papers_settings(tmp_path: Path) -> None:
-    for job in jobs_of("table_contexts")[2:]:
-        cfg = compose_config("train_coop", *job, tmp_path=tmp_path)
+def test_training_uses_the_papers_settings() -> None:
+    for number in range(2, len(jobs_of("table_contexts"))):
+        cfg = job_of("table_contexts", number).cfg
         assert (cfg.shots.draw.train.key, cfg.shots.k, cfg.learner.n_ctx) == ("imagenet", 16, 4)
         assert (cfg.name, cfg.learner.epochs, cfg.batch_size) in [("coop", None, 32), ("cocoop", 10, 1)]
-    cfg = compose_config("train_coop", *jobs_of("transfer_contexts")[0], tmp_path=tmp_path)
+    cfg = job_of("transfer_contexts", 0).cfg
     assert (cfg.shots.k, cfg.learner.n_ctx, cfg.backbone.name) == (16, 4, "RN50-quickgelu")
 
 
-def test_base_to_new_uses_cocoops_settings(tmp_path: Path) -> None:
+def test_base_to_new_uses_cocoops_settings() -> None:
     """CoCoOp, section 4.1: 11 datasets, 16 shots of the base classes, ViT-B/16, four vectors from "a photo of a"."""
     jobs = jobs_of("base_to_new")
     assert len(jobs) == 3 * 11 * 2
-    first = compose_config("test_time", *jobs[0], tmp_path=tmp_path)
+    first, last = job_of("base_to_new", 0).cfg, job_of("base_to_new", -1).cfg
     assert (first.context.ctx_init, first.data.classes, list(first.data["keys"])) == ("dataset", "base", ["imagenet"])
-    base = jobs[:22:2]
-    keys = {compose_config("test_time", *job, tmp_path=tmp_path).data["keys"][0] for job in base}
+    assert (last.data.classes, list(last.data["keys"])) == ("new", ["ucf101"])  # the swept source becomes the key
+    keys = {part.removeprefix("learned.source=") for job in jobs for part in job if part.startswith("learned.source=")}
     assert keys == {"imagenet", *content()["cross_dataset"]["datasets"]}
-    for job in (jobs_of("base_to_new_contexts")[0], jobs_of("base_to_new_contexts")[-1]):
-        cfg = compose_config("train_coop", *job, tmp_path=tmp_path)
+    for number in (0, -1):
+        cfg = job_of("base_to_new_contexts", number).cfg
         assert (cfg.shots.classes, cfg.shots.k, cfg.learner.ctx_init) == ("base", 16, "a photo of a")
         assert cfg.backbone.name == "ViT-B-16-quickgelu"
 
 
-def test_transfer_tests_zero_shot_once_on_each_target(tmp_path: Path) -> None:
+def test_transfer_tests_zero_shot_once_on_each_target() -> None:
     """The written prompt has no source dataset, so each of its ten jobs tests one target."""
     jobs = jobs_of("transfer")
     assert len(jobs) == 30 and all("row=clip" in job for job in jobs[:10])
-    first, last, all_of_them = (
-        list(compose_config("test_time", *jobs[number], tmp_path=tmp_path).data["keys"]) for number in (0, 9, 10)
-    )
-    assert (first, last) == (["flowers102"], ["eurosat"]) and all_of_them == list(
-        content()["cross_dataset"]["datasets"]
-    )
+    first, last, all_of_them = (list(job_of("transfer", number).cfg.data["keys"]) for number in (0, 9, -1))
+    assert (first, last) == (["flowers102"], ["eurosat"])
+    assert all_of_them == list(content()["cross_dataset"]["datasets"])
 
 
 def results_of(folder: Path) -> list[dict[str, Any]]:

@@ -35,9 +35,12 @@ def results(run_dir: Path) -> dict[str, Any]:
 
 
 def test_several_loggers(run_script: Run, logged: list[str], tmp_path: Path) -> None:
-    """TensorBoard gets the same metrics as CSV, and the settings, tags and notes."""
+    """TensorBoard gets the same metrics as CSV, and the settings, tags and notes; `debug=profiler` changes nothing."""
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run_script("test_time.py", *logged, "logger=[csv,tensorboard]", "tags=[mine,2]", "notes='for the paper'")
+    run_script(
+        "test_time.py", *logged, "logger=[csv,tensorboard]", "tags=[mine,2]", "notes='for the paper'", "debug=profiler"
+    )
+    assert "test_step" in (tmp_path / "run" / "test-profile.txt").read_text() and results(tmp_path / "run")["complete"]
     found = events.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     found.Reload()
     last = found.Scalars("test/average/acc")[-1]
@@ -92,43 +95,34 @@ def test_training_with_several_loggers(run_script: Run, tmp_path: Path, image_tr
     pytest.importorskip("tensorboard")
     model = ["backbone=file", f"backbone.pretrained={noise_file()}", "backbone.quick_gelu=true"]
     shots = ["shots=folder", f"shots.root={image_tree}", "shots.k=1", "learner.epochs=1", "hydra.run.dir=run"]
-    run_script("train_coop.py", *model, *shots, "logger=[csv,tensorboard]", "optimized_metric=train/loss", "notes=x")
+    logged = ("logger=[csv,tensorboard]", "optimized_metric=train/loss", "notes=x", "debug=profiler")
+    run_script("train_coop.py", *model, *shots, *logged)
     assert list((tmp_path / "run" / "tensorboard").glob("events*")) and (tmp_path / "run" / "csv").is_dir()
+    assert "run_training_epoch" in (tmp_path / "run" / "fit-profile.txt").read_text()
     run_script("train_coop.py", *model, *shots[:-1], "debug=limit", "hydra.run.dir=limit")
     about = json.loads((tmp_path / "limit" / "training.json").read_text())
     assert about["notes"][0].endswith("each epoch used at most 2 batches, not the whole training set")
     assert not [n for n in json.loads((tmp_path / "run" / "training.json").read_text())["notes"] if "an epoch" in n]
-    run_script("train_coop.py", *model, *shots[:-1], "debug=profiler", "hydra.run.dir=slow", "logger=none")
-    assert "run_training_epoch" in (tmp_path / "slow" / "fit-profile.txt").read_text()
 
 
-@pytest.mark.parametrize(("option", "images"), [("fdr", 2), ("limit", 4), ("profiler", 12)])
-def test_debug_options(run_script: Run, logged: list[str], tmp_path: Path, option: str, images: int) -> None:
-    """A shortened run is marked incomplete, and resuming it without the option completes it."""
-    run_script("test_time.py", *logged, f"debug={option}")
-    assert read_records(tmp_path / "run").num_rows == images
-    assert results(tmp_path / "run")["complete"] == (images == 12)
-    if option == "profiler":
-        assert "test_step" in (tmp_path / "run" / "test-profile.txt").read_text()
-    else:
-        run_script("test_time.py", "resume=run", "debug=none")
-        assert results(tmp_path / "run")["complete"] and results(tmp_path / "run")["averages"]
+def test_one_batch_of_each_dataset(run_script: Run, logged: list[str], tmp_path: Path) -> None:
+    """A run with `debug=fdr` is marked incomplete."""
+    run_script("test_time.py", *logged, "debug=fdr")
+    assert read_records(tmp_path / "run").num_rows == 2 and not results(tmp_path / "run")["complete"]
 
 
-def test_tags_and_notes_are_kept_and_may_change(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    run_script("test_time.py", *small, "debug=limit", "tags=[first]", "notes=one")
-    run_script(
-        "test_time.py", "resume=run", "debug=none", "tags=[second]", "notes=two", "optimized_metric=acc_zero_shot"
-    )
-    config = results(tmp_path / "run")["config"]
-    assert config["tags"] == ["second"] and config["notes"] == "two"
-
-
-def test_printed_settings_equal_the_stored_ones(run_script: Run, small: list[str], tmp_path: Path) -> None:
-    done = run_script("test_time.py", *small, "print_config=true", "data.limit=1")
+def test_a_run_with_few_batches_is_completed(run_script: Run, logged: list[str], tmp_path: Path) -> None:
+    """Resuming without `debug=limit` completes it, with other tags and notes; printed settings are the stored ones."""
+    done = run_script("test_time.py", *logged, "debug=limit", "tags=[first]", "notes=one", "print_config=true")
+    assert read_records(tmp_path / "run").num_rows == 4 and not results(tmp_path / "run")["complete"]
     text = done.stdout[: done.stdout.index("\ndataset ")]
     shown = OmegaConf.to_container(OmegaConf.create(text[: text.rindex("\n\n")]))
     assert shown == results(tmp_path / "run")["config"]
+    changed = ("debug=none", "tags=[second]", "notes=two", "optimized_metric=acc_zero_shot")
+    run_script("test_time.py", "resume=run", *changed)
+    found = results(tmp_path / "run")
+    assert found["complete"] and found["averages"]
+    assert found["config"]["tags"] == ["second"] and found["config"]["notes"] == "two"
 
 
 def test_the_objective_of_a_sweeper() -> None:

@@ -124,7 +124,9 @@ def test_a_dropped_exception_is_raised_again(place: Any, number: int, capfd: pyt
         place(send)
         with stop.listening():  # nested: a job within the program
             stop.check()
-    assert caught.value.exit_code == 128 + number
+    name = signal.Signals(number).name
+    said = {"SIGTERM": "Terminated", "SIGINT": "Interrupted"}.get(name, f"Stopped by {name}")
+    assert (caught.value.exit_code, str(caught.value)) == (128 + number, said)
     assert capfd.readouterr().err == ""
 
 
@@ -206,8 +208,8 @@ def test_training_ends_and_is_resumed(
     """Training writes a checkpoint when it is stopped, and resuming ends with an uninterrupted run's context."""
     shots = ["shots=folder", f"shots.root={image_tree}", "shots.k=2", "shots.num_workers=1", "batch_size=2"]
     model = [setting for setting in small if setting.startswith(("backbone", "logger"))]
-    settings = [*model, *shots, "learner=coop", "learner.n_ctx=2", "learner.epochs=3"]
-    run_script("train_coop.py", *settings, "hydra.run.dir=whole")
+    settings = [*model, *shots, "learner=coop", "learner.n_ctx=2", "learner.epochs=2"]
+    run_script("train_coop.py", *settings, "hydra.run.dir=whole", "shots.num_workers=0")
     with monkeypatch.context() as patch:
         patch.setattr(ContextTask, step, dropped(getattr(ContextTask, step), calls, signal.SIGINT))
         assert run_script("train_coop.py", *settings, "hydra.run.dir=part", ok=False).returncode == 130
@@ -240,11 +242,16 @@ sys.exit(opening.{program}())
 """
 
 
+IMPORTS = {"report": "pydantic", "data": "rich.table", "cache": "numpy", "test_time": "hydra", "words": "argparse"}
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+EACH = [(*one, number) for one in IMPORTS.items() for number in SIGNALS]
+QUICK = [(*one, SIGNALS[place % 2]) for place, one in enumerate(IMPORTS.items())]
+
+
 @pytest.mark.parametrize(
-    ("program", "module"),
-    [("report", "pydantic"), ("data", "rich.table"), ("cache", "numpy"), ("test_time", "hydra"), ("words", "argparse")],
+    ("program", "module", "number"),
+    [one if one in QUICK else pytest.param(*one, marks=pytest.mark.slow) for one in EACH],
 )
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_within_an_import_prints_no_traceback(program: str, module: str, number: int) -> None:
     command = [sys.executable, "-c", SENDS.format(program=program, module=module, number=int(number))]
     done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60, check=False)

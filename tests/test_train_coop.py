@@ -1,6 +1,7 @@
 """Runs of train_coop.py, and of test_time.py with the learned contexts."""
 
 import json
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,17 @@ def compose(*overrides: str, tmp_path: Path) -> DictConfig:
     return compose_config("train_coop", *overrides, tmp_path=tmp_path)
 
 
+@pytest.fixture(scope="module")
+def image_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of four images; a test that changes it makes a copy."""
+    root = tmp_path_factory.mktemp("shared") / "pictures"
+    for label, name in enumerate(("cat", "hot air balloon", "T-shirt")):
+        (root / name).mkdir(parents=True)
+        for i in range(4):
+            noise_image(10 * label + i).save(root / name / f"{i}.png")
+    return root
+
+
 @pytest.fixture
 def small(image_tree: Path, noise_file: Any) -> list[str]:
     """Settings of a run that takes about a second."""
@@ -32,22 +44,51 @@ def small(image_tree: Path, noise_file: Any) -> list[str]:
     return ["backbone=file", *backbone, "shots=folder", f"shots.root={image_tree}", "shots.k=2", "batch_size=3"]
 
 
+def trained(run_script: Run, settings: list[str], run: Any, *more: str, **how: Any) -> Done:
+    return run_script(
+        "train_coop.py", *settings, "learner.epochs=3", "logger=none", f"hydra.run.dir={run}", *more, **how
+    )
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Path]:
+    """Runs that tests share; each test changes its own copy."""
+    return {}
+
+
+@pytest.fixture
+def runs(run_script: Run, small: list[str], tmp_path: Path, tmp_path_factory: Any, made: dict[str, Path]) -> Path:
+    """Copies of a finished run in `whole`, and of one that ended within the second of three epochs in `part`."""
+    for name, more in (("whole", "public_layout=true"), ("part", "+trainer.max_steps=3")):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp(name) / name
+            trained(run_script, small, made[name], more, "resume=auto")
+        shutil.copytree(made[name], tmp_path / name)
+    return tmp_path
+
+
+def same_context(one: Path, other: Path, name: str = "context.safetensors") -> bool:
+    first, second = (tpt.load_context(folder / name) for folder in (one, other))
+    assert isinstance(first, Context) and isinstance(second, Context)
+    return torch.equal(first.vectors, second.vectors)
+
+
 def test_learners_have_the_papers_settings(clip: tpt.CLIP, tmp_path: Path) -> None:
     own = ("shots=folder", "shots.root=pictures")  # the bundled drawings set their own number of epochs
     cfg = compose(*own, tmp_path=tmp_path)
     OmegaConf.resolve(cfg)
+    first = cfg.learner.optimizer
     task = instantiate(cfg.learner)(clip=clip, class_names=["cat", "dog"], shots=4)
     assert isinstance(task, ContextTask) and task.meta_net is None
     assert (task.epochs, cfg.batch_size, tuple(task.ctx.shape)) == (100, 32, (16, 64))
     assert task.ctx.std().item() == pytest.approx(0.02, rel=0.1)
     cfg = compose("learner=cocoop", *own, tmp_path=tmp_path)
+    for optimizer in (first, cfg.learner.optimizer):
+        assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (0.002, 0.9, 5e-4)
     task = instantiate(cfg.learner)(clip=clip, class_names=["cat", "dog"], shots=16)
     assert task.meta_net is not None
     assert (task.epochs, cfg.batch_size) == (10, 1)
     assert torch.equal(task.ctx, tpt.context_from_words(clip, "a photo of a").vectors)
-    for learner in ("coop", "cocoop"):
-        optimizer = compose(f"learner={learner}", tmp_path=tmp_path).learner.optimizer
-        assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (0.002, 0.9, 5e-4)
 
 
 def test_class_specific_contexts_start_from_noise_or_words(clip: tpt.CLIP, tmp_path: Path) -> None:
@@ -105,16 +146,14 @@ def test_training_then_tuning(learner: str, run_script: Run, small: list[str], t
     assert results["context"].startswith(f"{learner}: ")
 
 
-@pytest.mark.parametrize("learner", ["coop", pytest.param("cocoop", marks=pytest.mark.slow)])
-def test_resumed_training_ends_in_the_same_context(
-    learner: str, run_script: Run, small: list[str], tmp_path: Path
-) -> None:
-    settings = [*small, f"learner={learner}", "learner.epochs=4", "logger=none"]
+@pytest.mark.slow  # the next tests have the same for CoOp
+def test_resumed_training_of_cocoop_ends_in_the_same_context(run_script: Run, small: list[str], tmp_path: Path) -> None:
+    settings = [*small, "learner=cocoop", "learner.epochs=4", "logger=none"]
     run_script("train_coop.py", *settings, "hydra.run.dir=whole")
     run_script("train_coop.py", *settings, "hydra.run.dir=part", "+trainer.max_steps=3")  # within the second epoch
     run_script("train_coop.py", *settings, "hydra.run.dir=rest", f"resume={tmp_path / 'part' / 'last.ckpt'}")
     whole, part, rest = (tpt.load_context(tmp_path / run) for run in ("whole", "part", "rest"))
-    vectors = [c.base.vectors if isinstance(c, ConditionalContext) else c.vectors for c in (whole, part, rest)]
+    vectors = [c.base.vectors for c in (whole, part, rest) if isinstance(c, ConditionalContext)]
     assert torch.equal(vectors[0], vectors[2])
     assert not torch.equal(vectors[0], vectors[1])
 
@@ -135,89 +174,77 @@ def test_mistakes_give_one_sentence(run_script: Run, small: list[str], tmp_path:
         assert done.stderr.count("Error:") == 1
 
 
-def trained(run_script: Run, settings: list[str], run: str, *more: str, **how: Any) -> Done:
-    return run_script(
-        "train_coop.py", *settings, "learner.epochs=3", "logger=none", f"hydra.run.dir={run}", *more, **how
-    )
-
-
 def test_a_checkpoint_with_other_settings_is_refused(
-    run_script: Run, small: list[str], tmp_path: Path, image_tree: Path
+    run_script: Run, small: list[str], runs: Path, image_tree: Path
 ) -> None:
-    """Settings and image contents must equal the run's, even if its checkpoint was moved."""
-    trained(run_script, small, "a", "+trainer.max_steps=3")
-    alone = tmp_path / "elsewhere" / "renamed.ckpt"
+    """Settings and image contents must equal the run's, even if its checkpoint was moved; then the context is equal."""
+    alone, beside = runs / "elsewhere" / "renamed.ckpt", runs / "part" / "last.ckpt"
     alone.parent.mkdir()
-    alone.write_bytes((tmp_path / "a" / "last.ckpt").read_bytes())
-    beside = tmp_path / "a" / "last.ckpt"
-    for checkpoint, setting, sentence in (
-        (beside, "seed=2", "seed was 1 and is 2"),
-        (alone, "learner.optimizer.lr=0.001", "data: learner.optimizer.lr was 0.002 and is 0.001"),
-        (beside, "shots.k=1", "shots.k was 2 and is 1"),
-        (alone, "batch_size=2", "batch_size was 3 and is 2"),
-        (beside, "learner.epochs=9", "was 3 and is 9"),
+    alone.write_bytes(beside.read_bytes())
+    for checkpoint, settings, sentences in (
+        (beside, ["seed=2", "learner.epochs=9"], ["seed was 1 and is 2", "was 3 and is 9"]),
+        (beside, ["shots.k=1"], ["shots.k was 2 and is 1"]),
+        (
+            alone,
+            ["learner.optimizer.lr=0.001", "batch_size=2"],
+            ["data: learner.optimizer.lr was 0.002 and is 0.001", "batch_size was 3 and is 2"],
+        ),
     ):
-        found = trained(run_script, small, "b", f"resume={checkpoint}", setting, ok=False).stderr
-        assert sentence in found, setting
-    picture = image_tree / "cat" / "1.png"
-    before = picture.read_bytes()
-    noise_image(99).save(picture)
+        found = trained(run_script, small, "b", f"resume={checkpoint}", *settings, ok=False).stderr
+        assert all(sentence in found for sentence in sentences), found
+    shutil.copytree(image_tree, runs / "own" / "pictures")
+    noise_image(99).save(runs / "own" / "pictures" / "cat" / "1.png")
     for checkpoint in (beside, alone):
-        found = trained(run_script, small, "b", f"resume={checkpoint}", ok=False).stderr
+        found = trained(run_script, small, "b", f"resume={checkpoint}", "shots.root=own/pictures", ok=False).stderr
         assert "contents." in found and "cat/1.png was" in found
-    picture.write_bytes(before)
-    assert not (tmp_path / "b" / "training_run.json").exists()
+    assert not (runs / "b" / "training_run.json").exists()
     trained(run_script, small, "b", f"resume={alone}")
+    assert same_context(runs / "b", runs / "whole") and not same_context(runs / "part", runs / "whole")
 
 
 def test_a_directory_in_use_is_refused(
-    run_script: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_script: Run, small: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tpt.results.runs.claim.PATIENCE_S", 0.1)
-    (tmp_path / "a").mkdir()
-    with FileLock(tmp_path / "a" / ".lock"):
+    (runs / "a").mkdir()
+    with FileLock(runs / "a" / ".lock"):
         assert "Another process is already writing to" in trained(run_script, small, "a", ok=False).stderr
-    trained(run_script, small, "a")
-    before = (tmp_path / "a" / "context.safetensors").read_bytes()
-    assert "holds files of an earlier run" in trained(run_script, small, "a", "seed=2", ok=False).stderr
+    before = (runs / "whole" / "context.safetensors").read_bytes()
+    assert "holds files of an earlier run" in trained(run_script, small, "whole", "seed=2", ok=False).stderr
     tree = next(a for a in small if a.startswith("shots.root=")).removeprefix("shots.root=")
-    of_test = [*small[:3], "data=folder", f"data.root={tree}", "hydra.run.dir=a", "views.num_views=2", "cache=off"]
+    of_test = [*small[:3], "data=folder", f"data.root={tree}", "hydra.run.dir=whole", "views.num_views=2", "cache=off"]
     done = run_script("test_time.py", *of_test, "method=zero_shot", ok=False)
     assert "holds training_run.json of another program's run" in done.stderr
-    assert (tmp_path / "a" / "context.safetensors").read_bytes() == before
+    assert (runs / "whole" / "context.safetensors").read_bytes() == before
 
 
-def test_resume_auto_continues_any_state(run_script: Run, small: list[str], tmp_path: Path) -> None:
+def test_resume_auto_continues_any_state(run_script: Run, small: list[str], runs: Path) -> None:
     """It starts a new run, and resumes a stopped and a finished one; `best.ckpt` can be resumed too."""
-    trained(run_script, small, "whole")
-    trained(run_script, small, "a", "+trainer.max_steps=3", "resume=auto")
-    trained(run_script, small, "a", "resume=auto")
-    trained(run_script, small, "b", f"resume={tmp_path / 'whole' / 'best.ckpt'}")
-    for run in "ab":
+    part = runs / "part"  # started with resume=auto
+    trained(run_script, small, "part", "resume=auto")
+    trained(run_script, small, "b", f"resume={runs / 'whole' / 'best.ckpt'}")
+    for run in ("part", "b"):
         for name in ("context.safetensors", "context-best.safetensors"):
-            one, other = (tpt.load_context(tmp_path / folder / name) for folder in (run, "whole"))
-            assert isinstance(one, Context) and isinstance(other, Context)
-            assert torch.equal(one.vectors, other.vectors), (run, name)
-    before = json.loads((tmp_path / "a" / "training.json").read_text())["metrics"]
-    trained(run_script, small, "a", "resume=auto")
-    content = json.loads((tmp_path / "a" / "training.json").read_text())
+            assert same_context(runs / run, runs / "whole", name), (run, name)
+    before = json.loads((part / "training.json").read_text())["metrics"]
+    trained(run_script, small, "part", "resume=auto")
+    content = json.loads((part / "training.json").read_text())
     assert content["metrics"] == before and "val/accuracy" in before
-    assert len(json.loads((tmp_path / "a" / "training_run.json").read_text())["sessions"]) == 3
+    assert len(json.loads((part / "training_run.json").read_text())["sessions"]) == 3
 
 
-def test_other_checkpoints_are_refused(run_script: Run, small: list[str], tmp_path: Path) -> None:
+def test_other_checkpoints_are_refused(run_script: Run, small: list[str], runs: Path) -> None:
     """A checkpoint in the layout of CoOp's code, renamed to .ckpt, and a folder."""
-    trained(run_script, small, "a", "public_layout=true")
-    theirs = tmp_path / "model.ckpt"
-    theirs.write_bytes((tmp_path / "a" / "prompt_learner" / "model.pth.tar-3").read_bytes())
+    theirs = runs / "model.ckpt"
+    theirs.write_bytes((runs / "whole" / "prompt_learner" / "model.pth.tar-3").read_bytes())
     assert (
         "it is no checkpoint of train_coop.py, or damaged (KeyError)"
         in trained(run_script, small, "b", f"resume={theirs}", ok=False).stderr
     )
-    (tmp_path / "folder.ckpt").mkdir()
+    (runs / "folder.ckpt").mkdir()
     assert (
         "folder.ckpt (it is a folder, not a file)"
-        in trained(run_script, small, "b", f"resume={tmp_path / 'folder.ckpt'}", ok=False).stderr
+        in trained(run_script, small, "b", f"resume={runs / 'folder.ckpt'}", ok=False).stderr
     )
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "a").glob("*.safetensors")}
-    assert set(modes.values()) == {stat.S_IMODE((tmp_path / "a" / "training.json").stat().st_mode)} and len(modes) == 2
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (runs / "whole").glob("*.safetensors")}
+    assert set(modes.values()) == {stat.S_IMODE((runs / "whole" / "training.json").stat().st_mode)} and len(modes) == 2

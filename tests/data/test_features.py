@@ -21,25 +21,37 @@ SETTINGS = ("method.min_selected=1", "views.num_views=8", "logger=none")
 DOMAINS = ("data.limit=3", "data.module.datasets.domains=[twemoji,fxemoji]")
 
 
+def model(noise_file: Callable[..., Path]) -> list[str]:
+    """Settings of a small CLIP with random weights."""
+    return ["backbone=file", f"backbone.pretrained={noise_file()}", "backbone.quick_gelu=true"]
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", pytest.param(".npz", marks=pytest.mark.slow)])
-def test_the_same_records_without_the_images(suffix: str, run_script: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_same_records_without_the_images(
+    suffix: str, run_script: Callable[..., Any], tmp_path: Path, noise_file: Callable[..., Path]
+) -> None:
     file = (tmp_path / "features").with_suffix(suffix)
-    run_script("test_time.py", *SETTINGS, *DOMAINS, f"hydra.run.dir={tmp_path}/images")
+    backbone = model(noise_file)
+    run_script("test_time.py", *SETTINGS, *backbone, *DOMAINS, f"hydra.run.dir={tmp_path}/images")
     assert main(["export", str(tmp_path / "images"), "--to", str(file)]) == 0
     tensors = load_file(file) if suffix == ".safetensors" else np.load(file)
     assert tensors["1.features"].shape == (3, 8, tensors["0.text_features"].shape[1])
-    run_script("test_time.py", *SETTINGS, "data=features", f"data.path={file}", f"hydra.run.dir={tmp_path}/features")
+    stored = ("data=features", f"data.path={file}", f"hydra.run.dir={tmp_path}/features")
+    run_script("test_time.py", *SETTINGS, *backbone, *stored)
     one, two = (load_runs([tmp_path / name])[0] for name in ("images", "features"))
     assert one.records.drop_columns(["seconds"]).equals(two.records.drop_columns(["seconds"]))
     assert one.records.num_rows == 6 and list(one.to_test) == list(two.to_test)
 
 
-def test_only_view_0(run_script: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_only_view_0(
+    run_script: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str], noise_file: Callable[..., Path]
+) -> None:
     """Stream methods run on view 0 alone; TPT and RLCF are refused, with one error each."""
     file = tmp_path / "view0.safetensors"
-    assert main(["export", "emoji_shift", *DOMAINS, "views.num_views=1", "--to", str(file)]) == 0
+    backbone = model(noise_file)
+    assert main(["export", "emoji_shift", *backbone, *DOMAINS, "views.num_views=1", "--to", str(file)]) == 0
     assert "features of 6 images" in capfd.readouterr().out
-    given = ("data=features", f"data.path={file}", "logger=none")
+    given = (*backbone, "data=features", f"data.path={file}", "logger=none")
     run_script("test_time.py", *given, "method=tda", f"hydra.run.dir={tmp_path}/tda")
     assert load_runs([tmp_path / "tda"])[0].records.num_rows == 6
     rlcf = ("method=rlcf", "backbone@method.reward=emoji_mini")
@@ -145,10 +157,12 @@ def test_unusable_files_of_other_programs(content: object, message: str, tmp_pat
         tpt.feature_file(saved(tmp_path / "d.pt", content))
 
 
-def test_streams_run_on_a_file_of_another_program(run_script: Callable[..., Any], tmp_path: Path) -> None:
-    names, features = ["cat", "dog"], torch.randn(4, 128, generator=torch.Generator().manual_seed(0))
+def test_streams_run_on_a_file_of_another_program(
+    run_script: Callable[..., Any], tmp_path: Path, noise_file: Callable[..., Path]
+) -> None:
+    names, features = ["cat", "dog"], torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
     file = saved(tmp_path / "d.npz", {"features": features.numpy(), "labels": [0, 1, 1, 0], "classnames": names})
-    given = ("data=features", f"data.path={file}", "logger=none")
+    given = (*model(noise_file), "data=features", f"data.path={file}", "logger=none")
     run_script("test_time.py", *given, "method=dota", f"hydra.run.dir={tmp_path}/dota")
     assert load_runs([tmp_path / "dota"])[0].records.num_rows == 4
     refused = run_script("test_time.py", *given, "method=tpt", f"hydra.run.dir={tmp_path}/tpt", ok=False)
