@@ -5,6 +5,7 @@ Nothing loads PyTorch, so that `--help` and error messages are quick.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ class CommandLine:
         parser.allow_abbrev = False
         found, odd = parser.parse_known_intermixed_args(list(arguments))
         if odd:
-            raise UserError(f"Expected KEY=VALUE or -m, got {odd[0]!r}; write settings as KEY=VALUE, without dashes.")
+            ways = "write settings as KEY=VALUE, without dashes"
+            raise UserError(f"Expected an option such as --help or -m, got {odd[0]!r}; {ways}.")
         flags = [argument for argument in arguments if argument not in found.overrides]
         with initialized(program) as begun:
             loader = begun.config_loader
@@ -84,10 +86,12 @@ def _refuse_odd_choices(overrides: Sequence[Override], multirun: bool) -> None:
             continue
         if override.is_sweep_override():
             if not multirun:
-                raise UserError(
-                    f"Expected one value for `{key}`, got {text}; add -m to try each, or write {key}=[{text}] for a "
-                    f"list, or {quoted(key, text)} for one text with commas."
-                )
+                ways = ["add -m to try each"]
+                if key in ADDING or not is_group(key):
+                    ways.append(f"write {key}=[{text}] for a list")
+                if not is_group(key):
+                    ways.append(f"write {quoted(key, text)} for one text with commas")
+                raise UserError(f"Expected one value for `{key}`, got {text}; {', or '.join(ways)}.")
         elif is_group(key):
             several = key in ADDING and isinstance(value, list)
             if not all(isinstance(option, str) for option in (value if several else [value])):
@@ -133,6 +137,8 @@ def _composing() -> Iterator[None]:
             config: Any = OmegaConf.to_container(cause.parent_node._get_root(), resolve=False)
             key, known = str(cause.full_key), [key for key, _ in walk(config)]
             raise UserError(f"Expected a setting that exists, got {key!r}; {did_you_mean(key, known)}") from error
+        if found := re.match(r"Could not override '(.*?)'", str(error)):
+            raise UserError(f"Expected a setting or group of this program, got {found[1]!r}; see --help.") from error
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise UserError(f"Hydra cannot compose these settings: {reason}.") from error
     except ValueError as error:
