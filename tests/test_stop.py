@@ -208,7 +208,7 @@ def test_training_ends_and_is_resumed(
     """Training writes a checkpoint when it is stopped, and resuming ends with an uninterrupted run's context."""
     shots = ["shots=folder", f"shots.root={image_tree}", "shots.k=2", "shots.num_workers=1", "batch_size=2"]
     model = [setting for setting in small if setting.startswith(("backbone", "logger"))]
-    settings = [*model, *shots, "learner=coop", "learner.n_ctx=2", "learner.epochs=2"]
+    settings = [*model, *shots, "learner=coop", "learner.n_ctx=2", "learner.epochs=3"]
     run_script("train_coop.py", *settings, "hydra.run.dir=whole", "shots.num_workers=0")
     with monkeypatch.context() as patch:
         patch.setattr(ContextTask, step, dropped(getattr(ContextTask, step), calls, signal.SIGINT))
