@@ -7,6 +7,7 @@ import math
 import shlex
 import warnings
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,14 @@ def sweep_config() -> Any:
     """Hydra's part of the configuration of the current sweep, which it wrote at its start; empty outside a sweep."""
     now: Any = HydraConfig.get()
     saved = Path(now.sweep.dir) / "multirun.yaml"
-    return OmegaConf.load(saved).hydra if now.mode is RunMode.MULTIRUN and saved.is_file() else OmegaConf.create()
+    in_sweep = now.mode is RunMode.MULTIRUN and saved.is_file()
+    return _load(saved, saved.stat().st_mtime_ns).hydra if in_sweep else OmegaConf.create()
+
+
+@lru_cache(1)
+def _load(path: Path, changed: int) -> Any:
+    """The content of a file, read once unless it has changed: each job asks several times."""
+    return OmegaConf.load(path)
 
 
 def swept(key: str) -> list[Any]:
