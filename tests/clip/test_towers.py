@@ -101,7 +101,9 @@ def test_features_equal_the_models_own(name: str, tmp_path: Path) -> None:
     assert clip.encode_image(pixels).shape == (2, clip.embed_dim)
 
 
-@pytest.mark.parametrize("position", ["end", "middle", "front"])
+@pytest.mark.parametrize(
+    "position", ["middle", *(pytest.param(end, marks=pytest.mark.slow) for end in ("end", "front"))]
+)
 @pytest.mark.parametrize("name", WORKING)
 def test_gradients_equal_the_models_own(name: str, position: str, tmp_path: Path) -> None:
     model, clip = made(name, tmp_path)

@@ -72,7 +72,7 @@ def official_clip(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("name", OF_STREAMS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(data=st.data())
 def test_stream_methods_equal_their_plain_form(name: str, data: st.DataObject) -> None:
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99), "seed"))
@@ -91,7 +91,7 @@ def test_stream_methods_equal_their_plain_form(name: str, data: st.DataObject) -
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in STREAMS])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(data=st.data())
 def test_batched_methods_equal_their_plain_form(
     name: str, noise_file: Callable[..., Path], data: st.DataObject

@@ -18,7 +18,12 @@ EMPTY = [None] * len(CONTROLS)
 GIVEN = [2, 0.01, 0.5, "a drawing of a", TEMPLATES[1]]
 
 
-@pytest.mark.parametrize("method", options("method"))
+QUICK = ("tpt", "zero_shot", "mta", "tps", "rlcf")
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=() if m in QUICK else pytest.mark.slow) for m in options("method")]
+)
 def test_widget_values_become_settings_of_the_method(method: str) -> None:
     """The initial values leave the configuration unchanged, and every given value belongs to a setting."""
     cfg = compose([("method", method)])

@@ -71,7 +71,17 @@ def test_methods_are_cached_for_repeated_questions(clip: tpt.CLIP, picture: Path
     assert looker._method.cache_info().currsize == KEPT
 
 
-@pytest.mark.parametrize("method", [m for m in options("method") if m not in ("rlcf", "use")])
+QUICK = ("tpt", "zero_shot", "mta", "tps", "awt")  # one of each kind
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(m, marks=() if m in QUICK else pytest.mark.slow)
+        for m in options("method")
+        if m not in ("rlcf", "use")
+    ],
+)
 def test_every_method_can_be_shown(method: str, clip: tpt.CLIP, picture: Path) -> None:
     """Leaves out `rlcf` and `use`, whose second CLIP needs weights from a hub."""
     values = {"method.min_selected": 1} if method in ("tpt", "ctpt", "otpt", "atpt") else {}
