@@ -146,10 +146,14 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def image_tree(tmp_path: Path) -> Path:
     """Three classes, four images each."""
-    root = tmp_path / "pictures"
+    return save_tree(tmp_path / "pictures")
+
+
+def save_tree(root: Path, per_class: int = 4) -> Path:
+    """Saves images of three classes, in a folder for each; returns `root`."""
     for label, name in enumerate(("cat", "hot air balloon", "T-shirt")):
         (root / name).mkdir(parents=True)
-        for i in range(4):
+        for i in range(per_class):
             noise_image(10 * label + i).save(root / name / f"{i}.png")
     return root
 

@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 
 import tpt
-from tests.conftest import Done, noise_image
+from tests.conftest import Done, noise_image, save_tree
 from tpt.data import EpisodeDataModule
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.files import PARTIAL
@@ -34,12 +34,7 @@ def without_time(run: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def image_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes of two images, for three batches and three shards; a test that changes it makes a copy."""
-    root = tmp_path_factory.mktemp("shared") / "pictures"
-    for label, name in enumerate(("cat", "hot air balloon", "T-shirt")):
-        (root / name).mkdir(parents=True)
-        for i in range(2):
-            noise_image(10 * label + i).save(root / name / f"{i}.png")
-    return root
+    return save_tree(tmp_path_factory.mktemp("shared") / "pictures", per_class=2)
 
 
 @pytest.fixture

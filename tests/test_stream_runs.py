@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import tpt
-from tests.conftest import Done, noise_image
+from tests.conftest import Done, save_tree
 from tests.processes import QUICK, start, told, wait_until
 from tpt.cli.programs import predict
 from tpt.data import EpisodeDataModule, emoji_shift_domains
@@ -50,12 +50,7 @@ def test_episodic_answers_do_not_depend_on_the_order(run_script: Run, small: lis
 @pytest.fixture(scope="module")
 def image_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes of four images."""
-    root = tmp_path_factory.mktemp("shared") / "pictures"
-    for label, name in enumerate(("cat", "hot air balloon", "T-shirt")):
-        (root / name).mkdir(parents=True)
-        for i in range(4):
-            noise_image(10 * label + i).save(root / name / f"{i}.png")
-    return root
+    return save_tree(tmp_path_factory.mktemp("shared") / "pictures")
 
 
 WHOLE: dict[str, list[dict[str, Any]]] = {}  # by method; kept between tests, which all use the same pictures and model

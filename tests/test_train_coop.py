@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import tpt
-from tests.conftest import ROOT, Done, compose_config, noise_image
+from tests.conftest import ROOT, Done, compose_config, noise_image, save_tree
 from tpt.clip.prompts import ConditionalContext, Context
 from tpt.engine.tasks.coop import ContextTask
 
@@ -29,12 +29,7 @@ def compose(*overrides: str, tmp_path: Path) -> DictConfig:
 @pytest.fixture(scope="module")
 def image_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes of four images; a test that changes it makes a copy."""
-    root = tmp_path_factory.mktemp("shared") / "pictures"
-    for label, name in enumerate(("cat", "hot air balloon", "T-shirt")):
-        (root / name).mkdir(parents=True)
-        for i in range(4):
-            noise_image(10 * label + i).save(root / name / f"{i}.png")
-    return root
+    return save_tree(tmp_path_factory.mktemp("shared") / "pictures")
 
 
 @pytest.fixture

@@ -97,6 +97,12 @@ def test_missing_resources_give_one_line_with_or_without_a_file(number: int) -> 
         assert said.endswith(".") and "\n" not in said
 
 
+def test_an_error_names_its_file_in_any_form_and_not_only_in_its_text() -> None:
+    for name in ("a/b", b"a/b", Path("a/b")):
+        assert mistake(FileNotFoundError(errno.ENOENT, "Gone", name)) == "Cannot use 'a/b': Gone."
+    assert mistake(OSError("Cannot read: [Errno 2] Gone: 'a/b'")) is None
+
+
 class Broken(Dataset[int]):
     def __init__(self, do: Callable[[], object]) -> None:
         self.do = do

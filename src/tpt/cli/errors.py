@@ -23,7 +23,7 @@ PACKAGE = Path(__file__).parents[1]
 # Errors of the machine, such as a full disk, which need not name a file.
 _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
 _WORKERS = re.compile(r"(?s)Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback.*\n(?:\w+\.)*\1: (.*)")
-_OF_FILE = re.compile(r"\[Errno \d+\] (.*?): (b?['\"].*['\"])$")
+_NUMBERED = re.compile(r"\[Errno (\d+)\] .*: (['\"].*['\"])$")
 
 # Errors of libraries that parse what a user writes, by name, so that none is loaded.
 _PARSERS = {"HydraException", "OmegaConfBaseException", "MisconfigurationException"}
@@ -36,8 +36,8 @@ NO_SKIPPING = (r",? or (pass )?data\.on_bad_image=skip( to leave such files out 
 def mistake(error: BaseException) -> str | None:
     """The message, on one line, for an error that the user or the machine caused; None for a bug."""
     if isinstance(error, OSError):
-        if found := _OF_FILE.search(_own_words(str(error))):
-            return one_line(f"Cannot use {found[2]}: {found[1]}.")
+        if (file := _file_of(error)) is not None:
+            return one_line("Cannot use {}: {}.".format(*file))
         return f"{os.strerror(error.errno)}." if error.errno in _LACKS else None
     if isinstance(error, UserError) or _PARSERS & {kind.__name__ for kind in type(error).__mro__}:
         return one_line(_own_words(str(error))) or type(error).__name__
@@ -113,6 +113,17 @@ def nobody_reads() -> bool:
         return gone
     except (OSError, ValueError):  # stdout is no file, or closed
         return False
+
+
+def _file_of(error: OSError) -> tuple[str, str] | None:
+    """The file that an error names, and what is wrong with it."""
+    if error.filename is not None and error.errno is not None:
+        name = error.filename
+        named = os.fsdecode(name) if isinstance(name, bytes | os.PathLike) else str(name)
+        return repr(named), error.strerror or os.strerror(error.errno)
+    worker = _WORKERS.match(str(error))  # passes on only the text of an error
+    found = worker and _NUMBERED.search(worker[2])
+    return (found[2], os.strerror(int(found[1]))) if found else None
 
 
 def _own_words(text: str) -> str:

@@ -153,11 +153,13 @@ class Program:
 
 def _show(text: str) -> None:
     """Prints YAML, coloured on a terminal."""
+    if not sys.stdout.isatty():
+        say(text)
+        return
     from rich.console import Console  # noqa: PLC0415 -- only needed here
     from rich.syntax import Syntax  # noqa: PLC0415
 
-    syntax = Syntax(printable(text), "yaml", theme="ansi_dark", background_color="default", word_wrap=True)
-    Console().print(syntax) if sys.stdout.isatty() else say(text)
+    Console().print(Syntax(printable(text), "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
 
 
 def _quieten() -> None:

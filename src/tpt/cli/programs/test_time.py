@@ -70,7 +70,8 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
         done = directory.begin(manifest, session(trainer.world_size), data.datasets, streams)
         data.use_cache(cache).leave_out(done).keep_whole(streams)
         task.states = directory.states
-        keep(cfg, directory.begun_anew)
+        if directory.begun_anew:
+            keep(cfg, anew=True)
         begin(trainer, manifest, sweeps.at_hand(), directory.records)
         stage("Testing")
         trainer.test(task, datamodule=data, verbose=False)

@@ -63,7 +63,8 @@ def run(cfg: DictConfig) -> float | None:
         manifest |= {"files": named_files(config, FREE), **about_shots(shots)}
         task.run_text = as_text(manifest, now)
         directory.begin(manifest, now)
-        keep(cfg, directory.begun_anew)
+        if directory.begun_anew:
+            keep(cfg, anew=True)
         begin(trainer, manifest, sweeps.at_hand())
         stage(f"Training for {task.epochs} epochs on {len(shots.train)} images of {len(data.class_names)} classes")
         coop_files.fit(trainer, task, data, checkpoint)
