@@ -15,10 +15,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import OmegaConf
 
 from tests.conftest import Done
-from tpt.cli.programs.test_time import objective
 from tpt.engine.tracking.guard import guarded
 from tpt.errors import UserError
 from tpt.results.runs import read_records
+from tpt.results.tables.results import objective
 
 Run = Callable[..., Done]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import select
 import sys
 import sysconfig
 import traceback
@@ -13,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tpt.engine.printing import forgiving_streams, one_line, printable, say
+from tpt.engine.printing import forgiving_streams, nobody_reads, one_line, printable, say
 from tpt.errors import UserError
 
 INTERRUPTED = 130  # exit codes as in a shell: 128 plus the signal's number
@@ -100,19 +99,6 @@ def told(words: Rules = ()) -> Iterator[None]:
         sys.exit(INTERRUPTED)
     except Exception as error:
         sys.exit(tell(error, words))
-
-
-def nobody_reads() -> bool:
-    """Whether the program that reads stdout has ended, as in `... | head`; further output is then discarded."""
-    try:
-        poll = select.poll()
-        poll.register(sys.stdout.fileno(), 0)  # POLLERR is reported without being requested
-        gone = any(events & select.POLLERR for _, events in poll.poll(0))
-        if gone:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again at exit
-        return gone
-    except (OSError, ValueError):  # stdout is no file, or closed
-        return False
 
 
 def _file_of(error: OSError) -> tuple[str, str] | None:

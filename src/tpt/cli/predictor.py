@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path, PurePath
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from tpt.cli.compose import Parts, compose, picture_method
 from tpt.cli.options import own_options
 from tpt.clip.model import CLIP
-from tpt.data import EpisodeDataModule, ImageDataset, Sample
-from tpt.data.pictures import as_file, as_image, class_list, find_pictures, is_one
+from tpt.data import EpisodeDataModule
+from tpt.data.pictures import Picture, class_list, given_pictures, is_one
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tasks.outcome import cut
 from tpt.results.predictions import Predictions, prediction_of
-
-Picture = str | Path | Image.Image | Any  # Any: an array or a tensor
 
 
 def predict(
@@ -72,7 +68,7 @@ def predict(
     names = class_list(class_names)
     if not given:
         return Predictions([])
-    dataset = dataset_of(given, names)
+    dataset = given_pictures(given, names)
     with own_options(config_dir):
         made = picture_method(method, "predict")
         values = {"views.num_views": num_views if made.selects else min(num_views, 1), "seed": seed}
@@ -87,28 +83,3 @@ def predict(
     hidden = not progress or len(dataset) <= batch_size
     shown = track(rows, "Pictures", len(dataset), console=Console(stderr=True), disable=hidden)
     return Predictions([prediction_of(cut(row, names, top)) for row in shown])
-
-
-def dataset_of(images: Sequence[Picture], class_names: list[str]) -> ImageDataset:
-    """A dataset of pictures without labels, each as often as it is given; a UserError if an item is no picture."""
-    store = GivenPictures()
-    samples: list[Sample] = []
-    for number, image in enumerate(images, start=1):
-        if isinstance(image, str | PurePath):
-            found = find_pictures([str(image)])
-            paths, reads = found.paths, [partial(found.store.read, path) for path in found.paths]
-        else:
-            paths, reads = [f"image {number}"], [partial(as_file, as_image(image, number))]
-        store.update(zip(paths, reads, strict=True))
-        samples += map(Sample, paths)
-    return ImageDataset("pictures", class_names, samples, store, by_content=True, upright=True)
-
-
-class GivenPictures(dict[str, Callable[[], bytes]]):
-    """A store of pictures by path or position."""
-
-    root = Path()
-
-    def read(self, path: str, first: int | None = None) -> bytes:
-        """See `Store.read`."""
-        return self[path]()[:first]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ ARCHIVE = ".zip"
 SHOWN = 5  # maximum sources named in an error
 CHANNELS = (1, 3, 4)  # of an array
 Source = str | Path
+Picture = str | Path | Image.Image | Any  # Any: an array or a tensor
 
 
 class PictureStore:
@@ -203,3 +205,28 @@ def as_file(image: Image.Image) -> bytes:
         return buffer.getvalue()
     except Exception as error:  # many causes: a closed or damaged file, or a mode that no format supports
         raise BadImageError(f"Cannot read the image ({error}). Open it again.", f"cannot be read: {error}") from error
+
+
+def given_pictures(images: Sequence[Picture], class_names: list[str]) -> ImageDataset:
+    """A dataset of pictures without labels, each as often as it is given; a UserError if an item is no picture."""
+    store = GivenPictures()
+    samples: list[Sample] = []
+    for number, image in enumerate(images, start=1):
+        if isinstance(image, str | PurePath):
+            found = find_pictures([str(image)])
+            paths, reads = found.paths, [partial(found.store.read, path) for path in found.paths]
+        else:
+            paths, reads = [f"image {number}"], [partial(as_file, as_image(image, number))]
+        store.update(zip(paths, reads, strict=True))
+        samples += map(Sample, paths)
+    return ImageDataset("pictures", class_names, samples, store, by_content=True, upright=True)
+
+
+class GivenPictures(dict[str, Callable[[], bytes]]):
+    """A store of pictures by path or position."""
+
+    root = Path()
+
+    def read(self, path: str, first: int | None = None) -> bytes:
+        """See `Store.read`."""
+        return self[path]()[:first]

@@ -41,3 +41,25 @@ def test_the_oldest_uploads_are_deleted_for_new_ones(tmp_path: Path, monkeypatch
     refused = client.post(door.UPLOAD, content=bytes(3 * door.LEAST_COUNTED + 1))
     assert refused.status_code == 503 and "try again later" in refused.text
     assert len(list(uploads.iterdir())) == 4
+
+
+def test_only_the_pages_own_requests_are_passed_on(tmp_path: Path) -> None:
+    """Checks host, origin, route and file without gradio; `test_requests.py` asks the real page."""
+
+    async def page(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("the page")
+
+    secret, shown = tmp_path / "secret.png", tmp_path / "page" / "shown.png"
+    shown.parent.mkdir()
+    for path in (secret, shown):
+        path.write_text(path.stem)
+    app = Starlette(routes=[Route("/{rest:path}", page)])
+    app.add_middleware(door.Door, folder=shown.parent, uploads=shown.parent, host="page.example")
+    client = TestClient(app, "http://page.example")
+    assert client.get("/").text == "the page"
+    assert client.get("/", headers={"host": "127.0.0.1:7860"}).status_code == 200
+    assert client.get("/", headers={"host": "elsewhere.example"}).status_code == 400
+    assert client.get("/", headers={"origin": "http://elsewhere.example"}).status_code == 403
+    assert client.get("/gradio_api/info").status_code == 404
+    assert client.get(f"{door.FILE}{shown}").text == "shown"
+    assert client.get(f"{door.FILE}{secret}").status_code == 404

@@ -1,4 +1,7 @@
-"""Hostile and malformed requests to the page, sent without a browser or its widgets."""
+"""Hostile and malformed requests to the page, sent without a browser or its widgets.
+
+They run with the browser tests, because the page's program takes ten seconds of computing time to start.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 from tests.cli.demo.conftest import FILE, SECRET, Page
 from tests.conftest import noise_image
 
-pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="the page's program needs gradio")
+pytestmark = pytest.mark.browser
 WHO = Path("/etc/passwd")
 FIRST_LINE = WHO.read_text().splitlines()[0]
 OUTSIDE_NAMES = "zebra-of-a-file"

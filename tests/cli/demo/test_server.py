@@ -21,6 +21,7 @@ from tpt.errors import UserError
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="the page's program needs gradio")
 
 
+@pytest.mark.browser
 def test_it_listens_only_on_this_machine(server: str) -> None:
     port = int(server.rsplit(":", 1)[1])
     with urllib.request.urlopen(server) as answer:
@@ -34,10 +35,11 @@ def test_it_listens_only_on_this_machine(server: str) -> None:
             pass
 
 
-def test_a_port_that_is_taken(server: str) -> None:
-    port = int(server.rsplit(":", 1)[1])
-    with pytest.raises(UserError, match=f"Cannot listen on port {port} of '127.0.0.1'"):
-        listening_socket("127.0.0.1", port)
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"Cannot listen on port {port} of '127.0.0.1'"):
+            listening_socket("127.0.0.1", port)
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ def test_the_sheet_of_a_real_run(run_dir: Path, tmp_path: Path, capfd: pytest.Ca
     """The views are sorted by entropy; the recorded selection comes first and is framed."""
     _reports(run_dir, capfd)
     run = load_run(run_dir)
-    record = views.record_of(run, IMAGE)
+    record = run.record(IMAGE)
     sheet = views.sheet(run, record)
     assert sheet.as_recorded
     shown = panels(sheet)
@@ -58,7 +58,7 @@ def test_an_image_is_found_by_any_unique_name(run_dir: Path, capfd: pytest.Captu
     rows = [{"dataset": "a", "path": f"a {k}/{k}x.png", "class_name": f"the {k}"} for k in range(3)]
     run = dataclasses.replace(load_run(run_dir), records=pa.Table.from_pylist(rows))
     for image in ("a 1/1x.png", "1x.png", "1x", "a 1", "the 1"):
-        assert views.record_of(run, image) == rows[1]
+        assert run.record(image) == rows[1]
     views.main([str(run_dir), IMAGE])
     (sheet,) = (run_dir / "contact_sheets").iterdir()
     assert capfd.readouterr().out.splitlines()[-1] == str(sheet) and sheet.name == "pictures_cat_1.png"
@@ -82,7 +82,7 @@ def _reports(run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_augmix_views_made_on_the_device(run_script: Run, tmp_path: Path, small: list[str]) -> None:
     run_script("test_time.py", *small, *SMALL, "views=augmix", "views.made_on=device", "hydra.run.dir=mixed")
     run = load_run(tmp_path / "mixed")
-    sheet = views.sheet(run, views.record_of(run, IMAGE))
+    sheet = views.sheet(run, run.record(IMAGE))
     assert sheet.as_recorded
     image = next(axes.images[0].get_array() for axes in sheet.draw().axes if axes.get_title().startswith("image"))
     assert np.asarray(image).dtype == np.uint8 and np.asarray(image).std() > 10

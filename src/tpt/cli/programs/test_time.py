@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,15 +22,14 @@ from tpt.data.features import refuse_other_encoder
 from tpt.engine.callbacks.lifecycle import begin, close
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tracking.guard import guarded
-from tpt.errors import UserError
-from tpt.files import dotted_values, write_json
+from tpt.files import write_json
 from tpt.results.runs.claim import ANOTHER
 from tpt.results.runs.directory import RunDirectory
 from tpt.results.runs.environment import session
 from tpt.results.runs.manifest import about_dataset, named_files
 from tpt.results.runs.training import trained_on
 from tpt.results.tables.brief import print_table
-from tpt.results.tables.results import refuse_unanswered, results_of
+from tpt.results.tables.results import objective, refuse_unanswered, results_of
 
 
 def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float | None:
@@ -84,15 +82,6 @@ def run(cfg: DictConfig, another: str = ANOTHER, follow: bool = False) -> float 
     print(f"\nresults.json and records/ are in {folder}")
     refuse_unanswered(found)
     return objective(cfg.optimized_metric, found["averages"])
-
-
-def objective(name: str | None, found: Mapping[str, Any]) -> float | None:
-    """The number in the results that a sweeper optimizes, by its dotted name; a UserError if there is none."""
-    numbers = {key: float(value) for key, value in dotted_values(found) if isinstance(value, int | float)}
-    if name is not None and name not in numbers:
-        known = ", ".join([*numbers, "null"])
-        raise UserError(f"Expected `optimized_metric` to be one of {known}, got {name!r}; the run itself is complete.")
-    return None if name is None else numbers[name]
 
 
 def _about(cfg: DictConfig, parts: Parts, data: EpisodeDataModule) -> dict[str, Any]:

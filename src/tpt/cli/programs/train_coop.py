@@ -16,7 +16,6 @@ from tpt.cli import sweeps
 from tpt.cli.compose import trainer_of
 from tpt.cli.logs import stage
 from tpt.cli.places import command
-from tpt.cli.programs.test_time import objective
 from tpt.cli.quoting import setting
 from tpt.cli.resume import keep
 from tpt.clip import CLIP
@@ -32,6 +31,7 @@ from tpt.files import write_json
 from tpt.results.runs.environment import session
 from tpt.results.runs.manifest import named_files
 from tpt.results.runs.training import FREE, TrainingDirectory, about_shots, as_text, metrics_before
+from tpt.results.tables.results import objective
 
 
 def run(cfg: DictConfig) -> float | None:

@@ -47,23 +47,6 @@ def sheet(run: Run, record: dict[str, Any], trust: bool = False) -> Sheet:
     return sheet_of(record, data.use_views(parts.views), parts.make_method)
 
 
-def record_of(run: Run, image: str, dataset: str | None = None) -> dict[str, Any]:
-    """The record of an image, named by its path or anything unique to it, in one dataset or all; or a UserError."""
-
-    def fits(record: dict[str, Any]) -> bool:
-        path = PurePosixPath(record["path"])
-        return f"/{path}".endswith(f"/{image}") or image in (path.stem, *path.parts, record["class_name"])
-
-    rows = [r for r in run.records.to_pylist() if dataset in (None, r["dataset"])]
-    found = [r for r in rows if r["path"] == image] or [*filter(fits, rows)]
-    if len(found) != 1:
-        some = ", ".join(f"{r['dataset']}: {r['path']}" for r in (found or rows)[:3])
-        got = f"got {len(found)}; give its path, or --dataset too, such as {some}"
-        raise UserError(f"Expected one image {image!r} in the records of {run.path}, {got}.")
-    record: dict[str, Any] = found[0]
-    return record
-
-
 @told([(TRUST, "--trust")])
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes a contact sheet; a short message and exit code 1 on a user's mistake."""
@@ -79,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from tpt.results.tables.runs import load_run  # noqa: PLC0415
 
     run, out = load_run(args.run.absolute()), args.out and args.out.absolute()
-    record = record_of(run, args.image, args.dataset)
+    record = run.record(args.image, args.dataset)
     drawn = sheet(run, record, args.trust)
     name = file_name(f"{record['dataset']}/{PurePosixPath(record['path']).with_suffix('')}")
     say(str(save_as(drawn.draw(), out or run.path / "contact_sheets" / f"{name}.png")))

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tpt.data.dataset import without_outside
-from tpt.errors import DataError, UnansweredError
+from tpt.errors import DataError, UnansweredError, UserError
+from tpt.files import dotted_values
 from tpt.results.runs import read_manifest, read_records_and_notes
 from tpt.results.runs.records import ENDS, RECORD_SCHEMA, answered
 from tpt.results.tables.statistics import PERCENT, Interval, bin_of, gain_of_counts, mean_of_intervals
@@ -228,3 +229,12 @@ def refuse_unanswered(results: dict[str, Any]) -> None:
         raise UnansweredError(
             f"Images without an answer: {len(failed)}, such as {failed[0]}. results.json says why, under `unanswered`."
         )
+
+
+def objective(name: str | None, found: Mapping[str, Any]) -> float | None:
+    """The number in the results that a sweeper optimizes, by its dotted name; a UserError if there is none."""
+    numbers = {key: float(value) for key, value in dotted_values(found) if isinstance(value, int | float)}
+    if name is not None and name not in numbers:
+        known = ", ".join([*numbers, "null"])
+        raise UserError(f"Expected `optimized_metric` to be one of {known}, got {name!r}; the run itself is complete.")
+    return None if name is None else numbers[name]

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -103,6 +103,24 @@ class Run:
     def of(self, dataset: str) -> pa.Table:
         """The records of a dataset's images with an answer."""
         return answered(self.records.filter(pc.field("dataset") == dataset))
+
+    def record(self, image: str, dataset: str | None = None) -> dict[str, Any]:
+        """The record of an image, named by its path or anything unique to it: a file name, a class.
+
+        Raises a UserError if several images fit, or none; `dataset` limits the search to one dataset.
+        """
+
+        def fits(record: dict[str, Any]) -> bool:
+            path = PurePosixPath(record["path"])
+            return f"/{path}".endswith(f"/{image}") or image in (path.stem, *path.parts, record["class_name"])
+
+        rows = [r for r in self.records.to_pylist() if dataset in (None, r["dataset"])]
+        found = [r for r in rows if r["path"] == image] or [*filter(fits, rows)]
+        if len(found) != 1:
+            some = ", ".join(f"{r['dataset']}: {r['path']}" for r in (found or rows)[:3])
+            got = f"got {len(found)}; give its path, or --dataset too, such as {some}"
+            raise UserError(f"Expected one image {image!r} in the records of {self.path}, {got}.")
+        return dict(found[0])
 
     def labelled(self, dataset: str) -> pa.Table:
         """The records of a dataset's labelled images with an answer."""
