@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from tpt.results.runs import read_logits, read_manifest, read_records, read_reco
 from tpt.results.runs.records import shard_files, write_shard
 
 Run = Callable[..., Done]
+NOTES = 'notes="\\${x} of ${oc.env:PATH}"'  # a text that looks like a reference, and a reference
 
 
 def without_time(run: Path) -> list[dict[str, Any]]:
@@ -54,7 +56,7 @@ def finished(run_script: Run, small: list[str], tmp_path: Path, tmp_path_factory
     """A copy of a finished run in `run`, and what it printed."""
     if "finished" not in made:
         folder = tmp_path_factory.mktemp("finished") / "run"
-        made["finished"] = folder, run_script("test_time.py", *small, f"hydra.run.dir={folder}")
+        made["finished"] = folder, run_script("test_time.py", *small, NOTES, f"hydra.run.dir={folder}")
     folder, done = made["finished"]
     shutil.copytree(folder, tmp_path / "run")
     return done
@@ -112,7 +114,8 @@ def test_other_settings_are_refused(run_script: Run, small: list[str], tmp_path:
     start = json.loads(before["start.json"])
     assert set(before) == {"start.json", "config.yaml", "hydra.yaml", "overrides.yaml"}
     assert "seed: 0" in before["config.yaml"] and start["program"] == "test_time"
-    assert set(start["settings"]) == {a for a in small if "run.dir" not in a}
+    assert set(start["settings"]) == {a for a in small if "run.dir" not in a} | {NOTES}  # the reference as given
+    assert json.loads((run / "run.json").read_text())["config"]["notes"] == f"${{x}} of {os.environ['PATH']}"
     others = ("method.steps=3", "callbacks.records.top=3", "callbacks.records.logits=false")
     done = run_script("test_time.py", "resume=run", *others, ok=False)
     for change in ("method.steps was 1 and is 3", "top was 2 and is 3", "logits was True and is False"):

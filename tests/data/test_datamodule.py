@@ -90,5 +90,8 @@ def test_settings(image_tree: Path, settings: dict[str, object], message: str) -
 def test_datasets_need_different_names(image_tree: Path) -> None:
     with pytest.raises(ValueError, match="datasets of different names, got pictures, pictures"):
         EpisodeDataModule([image_folder(image_tree)] * 2)
+    for name in ("average", "shifted", "ood_average"):  # else logs and tables would have two values of one name
+        with pytest.raises(ValueError, match=f"another name than those of averages, got {name}"):
+            EpisodeDataModule([image_folder(image_tree, name=name)])
     with pytest.raises(ValueError, match="at least one dataset"):
         EpisodeDataModule([])

@@ -104,7 +104,7 @@ def test_files_that_hold_no_features(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(DataError, match="do not belong together"):
         tpt.feature_file(file)
     for source, to, message in (
-        ("emoji_shift", "f.pt", "ends in .safetensors or .npz"),
+        ("emoji_shift", "f.pt", "ends in .safetensors, .npz"),
         ("folder", "f.safetensors", "a value for `data.root`"),
         ("no_run", "f.safetensors", "got 'no_run'"),
     ):

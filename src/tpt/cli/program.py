@@ -179,7 +179,7 @@ def _as_one_job() -> None:
     with read_write(config.hydra):
         config.hydra.run.dir = str(output_dir())
     if config.hydra.mode is RunMode.MULTIRUN:
-        sys.argv = [sys.argv[0], *searched(folders_of_job()), *HydraConfig.get().overrides.task]
+        sys.argv = [sys.argv[0], *searched(folders_of_job()), *given_settings(HydraConfig.get())]
 
 
 def _leave_group() -> None:

@@ -91,7 +91,7 @@ def keep(cfg: DictConfig, anew: bool = False) -> None:
     if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK", "NODE_RANK")):
         return
     folder = Path(now.runtime.output_dir)
-    program, settings, folders = str(now.job.config_name), list(now.overrides.task), [*map(str, folders_of_job())]
+    program, settings, folders = str(now.job.config_name), given_settings(now), [*map(str, folders_of_job())]
     start = Start(program=program, settings=settings, folders=folders, cwd=str(now.runtime.cwd))
     if keep_start(folder, start, anew):
         about = {"config": cfg, "hydra": {"hydra": now}, "overrides": settings}

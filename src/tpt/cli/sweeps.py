@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def given_settings(hydras: Any) -> list[str]:
-    """The command-line settings in Hydra's part of a configuration, their references unresolved."""
+    """The command-line settings in Hydra's part of a configuration, as given: `${oc.env:TOKEN}` is not replaced."""
     task = OmegaConf.select(hydras, "overrides.task", default=OmegaConf.create([]))
     return [str(setting) for setting in OmegaConf.to_container(task, resolve=False)]
 
@@ -70,7 +70,7 @@ def at_hand() -> Sweep | None:
         if chosen.get("hydra/sweeper") == "basic":  # one job per combination of values
             jobs = math.prod(len(swept_values(override)) for override in varied.values())
     folder, in_turn = Path(now.sweep.dir).resolve(), chosen.get("hydra/launcher") == "basic"
-    settings = tuple(one for one in now.overrides.task if one.partition("=")[0] in varied)
+    settings = tuple(one for one in given_settings(now) if one.partition("=")[0] in varied)
     return Sweep(folder, int(now.job.num), jobs, settings, in_turn)
 
 

@@ -30,6 +30,7 @@ from tpt.views.batched import PlannedViews
 
 log = logging.getLogger(__name__)
 
+AVERAGES = ("average", "shifted", "ood_average")  # over datasets; these keys in logs and tables are not free
 OTHER = "other"  # the half of the classes that the run does not test
 # Maps an image and its identity to its (V, 3, H, W) views, or to the input of `render` on the device.
 ViewMaker = Callable[[Image.Image, str], Tensor | PlannedViews]
@@ -253,6 +254,8 @@ class EpisodeDataModule(LightningDataModule):
             raise UserError("Expected at least one dataset, got none; see conf/data.")
         if len(set(names)) < len(names):
             raise UserError(f"Expected datasets of different names, got {', '.join(names)}; pass data.name.")
+        if taken := {*names} & {*AVERAGES}:
+            raise UserError(f"Expected another name than those of averages, got {', '.join(taken)}; pass data.name.")
         self.datasets, self.batch_size = list(datasets), batch_size
         self.num_workers, self.on_bad_image, self.pin_memory = num_workers, on_bad_image, pin_memory
         self.orders = {

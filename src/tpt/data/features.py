@@ -91,7 +91,7 @@ def save_features(
     tensors = {f"{k}.{name}": x.contiguous() for k, (_, own) in enumerate(datasets) for name, x in own.items()}
     about = json.dumps({"encoder": dict(encoder), "datasets": [dict(about) for about, _ in datasets]})
     with writing(file) as partial:
-        if file.suffix == ".npz":
+        if file.suffix.lower() == ".npz":
             with partial.open("wb") as opened:
                 arrays: dict[str, Any] = {name: x.numpy() for name, x in tensors.items()}
                 np.savez(opened, **(arrays | {ABOUT: np.array(about)}))
@@ -128,9 +128,9 @@ def feature_file(
 
 def _read(file: Path) -> tuple[Any, Mapping[str, tuple[int, ...]], Any]:
     """This project's description in the file, or None; the shapes of its tensors; its content, if read as a whole."""
-    if file.suffix in TORCH:
+    if file.suffix.lower() in TORCH:
         return None, {}, torch.load(file, map_location="cpu", weights_only=True)
-    if file.suffix == ".npz":
+    if file.suffix.lower() == ".npz":
         with np.load(file, allow_pickle=False) as opened:
             held = dict(opened)
         about = json.loads(str(held.pop(ABOUT))) if ABOUT in held else None

@@ -16,15 +16,12 @@ from tpt.cli.resume import START
 from tpt.data import EpisodeDataModule, ImageDataset
 from tpt.data.features import FEATURES, NORMS, SUFFIXES, TEXT, save_features, stack
 from tpt.engine.tasks.adaptation import AdaptationTask
-from tpt.errors import UserError
-from tpt.files import is_file
+from tpt.files import is_file, with_suffix
 
 
 def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
     """Writes the features of a run's directory or an option of `conf/data`; returns the number of images."""
-    if file.suffix not in SUFFIXES:
-        raise UserError(f"Expected a name that ends in {' or '.join(SUFFIXES)} after --to, got {file}; change it.")
-    file = file.absolute()
+    file = with_suffix(file.absolute(), SUFFIXES)
     if is_file(Path(source) / START):
         cfg = compose_again(Path(source).absolute(), settings)
     else:

@@ -92,7 +92,7 @@ def _save(
         say(f"Note: {note}.")
     shown = {name: f"{value:.2f} %" if name.endswith("accuracy") else f"{value:.4g}" for name, value in metrics.items()}
     stage("Learned a context: " + ", ".join(f"{name} {value}" for name, value in sorted(shown.items())))
-    given = [override for override in HydraConfig.get().overrides.task if override.lstrip("+~").startswith("backbone.")]
+    given = [one for one in sweeps.given_settings(HydraConfig.get()) if one.lstrip("+~").startswith("backbone.")]
     backbone = map(shlex.quote, [f"backbone={about['choices']['backbone']}", *given])
     learned = [f"context={about['learner']}", setting("context.path", str(folder / files["last"])), *backbone]
     say(f"\nNext: {command('test_time')} {' '.join(learned)}")

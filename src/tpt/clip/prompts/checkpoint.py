@@ -151,7 +151,7 @@ def save_context(path: Filled | Path, context: LearnedContext, backbone: CLIP | 
             error.  If empty, the context's own information about its backbone is kept.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() != ".safetensors":
         raise UserError(f"Expected a path that ends in .safetensors, got {path}; `export_public` writes CoOp's layout.")
     write_bytes(sealed(learned_tensors(context), file_metadata(context, backbone)), path)
     return path
@@ -233,7 +233,7 @@ def _context(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], p
         names = tuple(map(str, json.loads(metadata["class_names"]))) if "class_names" in metadata else None
         if not 0 <= n_before <= n_ctx or (names is not None and (ctx.ndim != 3 or len(names) != len(ctx))):
             raise ValueError(f"they do not fit `ctx` of shape {tuple(ctx.shape)}: {metadata}")
-    note = NO_DIGEST if path.suffix == ".safetensors" and DIGEST not in metadata else ""
+    note = NO_DIGEST if path.suffix.lower() == ".safetensors" and DIGEST not in metadata else ""
     return Context(ctx.float().contiguous(), n_before, f"coop: {path}", names, note=note)
 
 

@@ -128,7 +128,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     schedulers and similar objects become empty stand-ins, so none of the file's code runs.  Files in the format before
     torch 1.6 may only hold tensors and plain values.  Raises a WeightsFileError for other and damaged files.
     """
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return read_safetensors(path)
     way_out = (
         "Get it again, or, where you trust it, load it with the torch that wrote it and save its `state_dict` entry "

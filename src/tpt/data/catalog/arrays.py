@@ -91,7 +91,7 @@ def _pictures(file: Path) -> np.ndarray:
     """(N, 32, 32, 3) bytes; those of a `.npy` file are memory-mapped."""
     with readable(str(file)):
         found: np.ndarray = np.asanyarray(_content(file)["data"])
-        if file.suffix != ".npy":
+        if file.suffix.lower() != ".npy":
             found = found.reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1)
     if found.dtype != np.uint8 or found.shape[1:] != (_SIZE, _SIZE, 3):
         raise DataError(f"Expected pictures of 32 x 32 x 3 bytes in {file}, got {found.shape} of {found.dtype}.")
@@ -106,7 +106,7 @@ def _labels(file: Path) -> list[int]:
 
 def _content(file: Path) -> dict[str, Any]:
     """The `data` and `labels` of a pickled batch; a `.npy` file, which is memory-mapped, has one of them."""
-    if file.suffix == ".npy":
+    if file.suffix.lower() == ".npy":
         return dict.fromkeys(("data", "labels"), np.load(file, mmap_mode="r", allow_pickle=False))
     found = SafeUnpickler(io.BytesIO(read_bytes(file)), encoding="bytes").load()
     return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in dict(found).items()}
