@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tpt.results.figures.style import COLUMN, GREY, error_bars, legend_above, line_style, short, styled
 from tpt.results.runs.settings import REGISTER, axis_label, is_seed, meaning
-from tpt.results.tables.rows import Row, differing, rows_of, settings_of, short_names
+from tpt.results.tables.rows import Row, differing, rows_of, short_names
 from tpt.results.tables.runs import Run, images_of
 from tpt.results.tables.statistics import Interval, mean_interval, mean_of_intervals, wilson
 
@@ -42,7 +42,7 @@ def curves(runs: Sequence[Run]) -> list[Curves]:
     Each figure uses the images that all its runs share.
     """
     rows = [row for row in rows_of(runs) if row.first.adapts and row.first.results["datasets"]]
-    settings = dict.fromkeys(key for row in rows for key in settings_of(row.first))
+    settings = dict.fromkeys(key for row in rows for key in row.first.compared)
     varying = [*(key for key in REGISTER if key in settings), *(key for key in settings if key not in REGISTER)]
     return [found for varied in varying if axis_label(varied) and (found := _curves(varied, rows)) is not None]
 
@@ -50,7 +50,7 @@ def curves(runs: Sequence[Run]) -> list[Curves]:
 def _curves(varied: str, rows: Sequence[Row]) -> Curves | None:
     groups: dict[Any, list[tuple[float, Row]]] = {}
     for row in rows:
-        settings = settings_of(row.first)
+        settings = row.first.compared
         value = settings.get(varied)
         if isinstance(value, int | float) and not isinstance(value, bool):
             rest = sorted((k, str(v)) for k, v in settings.items() if k != varied and not is_seed(k))
@@ -96,7 +96,7 @@ def _seconds_per_image(runs: Sequence[Run], datasets: Sequence[str]) -> Interval
 
 def _labels(rows: Sequence[Row], varied: str) -> list[str]:
     """Labels of the lines: the settings in which they differ."""
-    settings = [{**settings_of(row.first), "method": row.first.method, "backbone": row.first.backbone} for row in rows]
+    settings = [{**row.first.compared, "method": row.first.method, "backbone": row.first.backbone} for row in rows]
     telling = [key for key in differing(settings) if key != varied and not is_seed(key)]
     telling = [key for key in telling if not key.endswith(("_target_", "_partial_"))] or telling
     names = short_names(telling)

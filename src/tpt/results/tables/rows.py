@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from tpt.results.runs.settings import CONCENTRATION, IMAGES, LIMIT, ORDER, ORDER_SEED, SEED, TRAINING, is_seed, meaning
+from tpt.results.runs.settings import IMAGES, LIMIT, ORDER, ORDER_SEED, SEED, TRAINING, is_seed, meaning
 from tpt.results.tables.comparability import PART, left_out, paper_method, said
 from tpt.results.tables.runs import Run
 
-ITSELF = "each dataset itself"
 FEATURE = "method.feature"
 DECIDING = ("pillow", "torch")  # packages whose version affects pixels or rounding
+T = TypeVar("T")
 NOTHING = "The runs have no answers for images with labels yet. Wait until they have some."
 
 
@@ -40,33 +40,9 @@ class Row:
         return found
 
 
-def settings_of(run: Run) -> dict[str, Any]:
-    """The settings that distinguish rows, and the seeds.
-
-    Contexts that were learned in the same way count as equal.  With `data.classes` base or new this includes contexts
-    of different datasets, each tested on the dataset that it was learned on (CoCoOp, Table 1).
-    """
-    kept = {k: v for k, v in run.settings.items() if meaning(k).row}
-    if any(key.startswith("views.augmix.") for key in kept):
-        kept["views.augmix"] = "on"  # the setting is None if AugMix is off
-    kept = {ORDER: "listed", ORDER_SEED: kept.get(SEED), **kept}  # version 0.1 did not record them
-    if kept[ORDER] != "dirichlet":
-        kept.pop(CONCENTRATION, None)
-    if run.training is None:
-        return kept
-    learned = {f"{TRAINING}{k}": v for k, v in run.training.settings.items() if meaning(f"{TRAINING}{k}").row}
-    kept.pop("context.path", None)
-    source = run.training.source
-    if run.settings.get("data.classes") in ("base", "new") and list(run.to_test) == [source]:
-        learned = {key: value for key, value in learned.items() if value != source}
-        source = ITSELF
-    return {**kept, f"{TRAINING}learned_on": source, **learned}
-
-
 def seeds_of(run: Run) -> tuple[Any, ...]:
     """The seeds of the run, of its context's training, and of the order."""
-    settings = settings_of(run)
-    return tuple(str(settings.get(key)) for key in (SEED, f"{TRAINING}{SEED}", ORDER_SEED))
+    return tuple(str(run.compared.get(key)) for key in (SEED, f"{TRAINING}{SEED}", ORDER_SEED))
 
 
 def rows_of(runs: Sequence[Run]) -> list[Row]:
@@ -75,16 +51,16 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
     Two runs with the same settings, seed and dataset get separate rows.  So do runs with different images or classes of
     a dataset, because all seeds of a row share one test set.
     """
-    groups: list[tuple[Any, list[Run]]] = []
+    groups: dict[Any, list[list[Run]]] = {}
+    members: list[list[Run]] = []
     for run in runs:
-        settings = {k: _plain(v) for k, v in settings_of(run).items() if not is_seed(k)}
-        key = run.method, run.backbone, run.results["backbone"].get("fingerprint"), settings
-        fit = (its for other, its in groups if key == other and not any(_overlap(run, member) for member in its))
-        if (group := next(fit, None)) is None:
-            groups.append((key, [run]))
-        else:
-            group.append(run)
-    members = [group for _, group in groups]
+        settings = frozenset((k, _plain(v)) for k, v in run.compared.items() if not is_seed(k))
+        key = run.method, run.backbone, str(run.results["backbone"].get("fingerprint")), settings
+        alike = groups.setdefault(key, [])
+        if (group := next((its for its in alike if not any(_overlap(run, member) for member in its)), None)) is None:
+            alike.append(group := [])
+            members.append(group)
+        group.append(run)
     return [Row(label, tuple(group)) for label, group in zip(_labels(members), members, strict=True)]
 
 
@@ -112,26 +88,26 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
     """One label per group, unique among the groups of a backbone."""
     firsts = [group[0] for group in groups]
     seeds = [list(dict.fromkeys(map(seeds_of, group))) for group in groups]
-    labels = []
+    of_backbone = _by(zip(firsts, seeds, strict=True), lambda each: each[0].backbone)
+    several = {name for name, its in of_backbone.items() if len({own[0][0] for _, own in its}) > 1}
+    telling, labels = _telling(firsts), []
     for run, own in zip(firsts, seeds, strict=True):
-        near = [other for other in firsts if other.backbone == run.backbone]
-        settings, telling = settings_of(run), _telling(run, near)
         # Always shown for a stream method, so that it is not mistaken for an episodic one.
-        always = [key for key in (ORDER, FEATURE) if run.stream and key in settings]
-        parts = [f"{settings[key]} stream" if key == ORDER else str(settings[key]) for key in always]
-        parts += [f"{name}={_plain(settings.get(key))}" for key, name in telling.items() if key not in always]
+        always = [key for key in (ORDER, FEATURE) if run.stream and key in run.compared]
+        parts = [f"{run.compared[key]} stream" if key == ORDER else str(run.compared[key]) for key in always]
+        parts += [f"{name}={_plain(run.compared.get(key))}" for key, name in telling[run].items() if key not in always]
         if len(own) > 1:
             parts.append(f"{len(own)} {'orders' if len({found[:2] for found in own}) == 1 else 'seeds'}")
-        elif any(found[0][0] != own[0][0] for found, other in zip(seeds, firsts, strict=True) if other in near):
+        elif run.backbone in several:
             parts.append(f"seed={own[0][0]}")
         labels.append(paper_method(run) + (f" ({', '.join(parts)})" if parts else ""))
     more: Callable[[Run, Sequence[Run]], str]
     for more in (_place, lambda run, _: f", {run.path}"):
         named = [(run.backbone, label) for run, label in zip(firsts, labels, strict=True)]
-        same = [[run for run, its in zip(firsts, named, strict=True) if its == own] for own in named]
+        same = _by(zip(firsts, named, strict=True), lambda each: each[1])
         labels = [
-            label + more(run, others) if len(others) > 1 else label
-            for run, label, others in zip(firsts, labels, same, strict=True)
+            label + more(run, [other for other, _ in same[own]]) if len(same[own]) > 1 else label
+            for run, label, own in zip(firsts, labels, named, strict=True)
         ]
     return labels
 
@@ -144,21 +120,33 @@ def _place(run: Run, others: Sequence[Run]) -> str:
     return "".join(f", {each}" for each in own)
 
 
-def _telling(run: Run, near: Sequence[Run]) -> dict[str, str]:
-    """Settings that distinguish a run from others of its method, and `data.limit` if it is not the same in all rows."""
-    rivals = [settings_of(other) for other in near if paper_method(other) == paper_method(run)]
-    common = [key for key in _named(rivals) if all(key in other for other in rivals)]
-    own = {key: settings_of(run).get(key) for key in common}
-    twins = [other for other in rivals if {key: other.get(key) for key in common} == own]
-    keys = common if len(twins) == 1 else [*common, *_named(twins)]
-    if LIMIT not in keys and LIMIT in _named([settings_of(other) for other in near]):
-        keys.append(LIMIT)
-    return short_names(keys)
+def _telling(runs: Sequence[Run]) -> dict[Run, dict[str, str]]:
+    """For each run, the settings that distinguish it from others of its backbone and method, with their short names.
+
+    `data.limit` is one of them if it is not the same in all runs of the backbone.
+    """
+    found: dict[Run, dict[str, str]] = {}
+    for near in _by(runs, lambda run: run.backbone).values():
+        limit = [LIMIT] if LIMIT in _named(near) else []
+        for rivals in _by(near, paper_method).values():
+            common = [key for key in _named(rivals) if all(key in run.compared for run in rivals)]
+            for twins in _by(rivals, lambda run: tuple(_plain(run.compared[key]) for key in common)).values():  # noqa: B023
+                keys = dict.fromkeys([*common, *(_named(twins) if len(twins) > 1 else ()), *limit])
+                found |= dict.fromkeys(twins, short_names(list(keys)))
+    return found
 
 
-def _named(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The differing keys that a label may name, without seeds."""
-    return [key for key in differing(settings) if not is_seed(key) and meaning(key).label]
+def _by(items: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]:
+    """Items in groups with the same key, in their order."""
+    groups: dict[Any, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def _named(runs: Sequence[Run]) -> list[str]:
+    """The differing settings that a label may name, without seeds."""
+    return [key for key in differing([run.compared for run in runs]) if not is_seed(key) and meaning(key).label]
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:

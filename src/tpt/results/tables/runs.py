@@ -18,10 +18,13 @@ from tpt.files import dotted_values
 from tpt.results.runs import RECORD_SCHEMA, answered, read_manifest, read_records_and_notes
 from tpt.results.runs.manifest import NAME
 from tpt.results.runs.records import shard_files
+from tpt.results.runs.settings import CONCENTRATION, ORDER, ORDER_SEED, SEED, TRAINING, meaning
 from tpt.results.runs.training import Training, training_of
 from tpt.results.tables.results import results_from
 
 log = logging.getLogger(__name__)
+
+ITSELF = "each dataset itself"
 
 
 class ImageResult(NamedTuple):
@@ -72,6 +75,29 @@ class Run:
     def backbone(self) -> str:
         """The name in open_clip, with the tag of its weights."""
         return str(self.results["backbone"]["name"])
+
+    @cached_property
+    def compared(self) -> dict[str, Any]:
+        """The settings that distinguish rows of a table, and the seeds.
+
+        Contexts that were learned in the same way count as equal.  With `data.classes` base or new this includes
+        contexts of different datasets, each tested on the dataset that it was learned on (CoCoOp, Table 1).
+        """
+        kept = {k: v for k, v in self.settings.items() if meaning(k).row}
+        if any(key.startswith("views.augmix.") for key in kept):
+            kept["views.augmix"] = "on"  # the setting is None if AugMix is off
+        kept = {ORDER: "listed", ORDER_SEED: kept.get(SEED), **kept}  # version 0.1 did not record them
+        if kept[ORDER] != "dirichlet":
+            kept.pop(CONCENTRATION, None)
+        if self.training is None:
+            return kept
+        learned = {f"{TRAINING}{k}": v for k, v in self.training.settings.items() if meaning(f"{TRAINING}{k}").row}
+        kept.pop("context.path", None)
+        source = self.training.source
+        if self.settings.get("data.classes") in ("base", "new") and list(self.to_test) == [source]:
+            learned = {key: value for key, value in learned.items() if value != source}
+            source = ITSELF
+        return {**kept, f"{TRAINING}learned_on": source, **learned}
 
     @cached_property
     def outcomes(self) -> dict[str, dict[str, ImageResult]]:
