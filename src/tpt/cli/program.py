@@ -26,7 +26,7 @@ from tpt.cli.settings.check import WORDS, check_sweep, refuse_wrong
 from tpt.cli.settings.help import show_help
 from tpt.cli.sweeps import given_settings, overrides
 from tpt.engine import stop
-from tpt.engine.printing import printable, say
+from tpt.engine.printing import say, show_yaml
 from tpt.errors import RunError, UserError
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Program:
                 keep(cfg)
                 _as_one_job()
                 if cfg.print_config and self.first:
-                    _show(OmegaConf.to_yaml(cfg, resolve=True))
+                    show_yaml(OmegaConf.to_yaml(cfg, resolve=True))
                 found: float | None = run(cfg)
                 stop.check()
                 return found
@@ -149,17 +149,6 @@ class Program:
                 raise stop.StopRun(f"Error: {said}")  # the first process reports it
             return said
         return None
-
-
-def _show(text: str) -> None:
-    """Prints YAML, coloured on a terminal."""
-    if not sys.stdout.isatty():
-        say(text)
-        return
-    from rich.console import Console  # noqa: PLC0415 -- only needed here
-    from rich.syntax import Syntax  # noqa: PLC0415
-
-    Console().print(Syntax(printable(text), "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
 
 
 def _quieten() -> None:

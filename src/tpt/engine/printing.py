@@ -41,6 +41,17 @@ def show_table(table: Table) -> None:
     Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
 
+def show_yaml(text: str) -> None:
+    """Prints YAML, coloured on a terminal."""
+    if not sys.stdout.isatty():
+        say(text)
+        return
+    from rich.console import Console  # noqa: PLC0415 -- only needed here
+    from rich.syntax import Syntax  # noqa: PLC0415
+
+    Console().print(Syntax(printable(text), "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
+
+
 def forgiving_streams() -> None:
     """Makes stdout and stderr escape characters that their encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):

@@ -85,7 +85,7 @@ def _save(
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()} or metrics_before(folder)
     found = {"context": task.context().source, "epochs": task.epochs, "metrics": metrics, "files": files}
     of_start = [note] if (note := task.learner.context.note) else []
-    notes = [*of_start, *_unused_batches(trainer), *shots.notes, *shots.train.all_notes()]
+    notes = [*of_start, *coop_files.unused_batches(trainer), *shots.notes, *shots.train.all_notes()]
     drawn = {"notes": notes, "class_names": shots.train.class_names, "drawn": shots.files()}
     write_json({**about, **found, **drawn}, folder / "training.json")
     for note in notes:
@@ -97,12 +97,3 @@ def _save(
     learned = [f"context={about['learner']}", setting("context.path", str(folder / files["last"])), *backbone]
     say(f"\nNext: {command('test_time')} {' '.join(learned)}")
     return metrics
-
-
-def _unused_batches(trainer: Trainer) -> list[str]:
-    """A note if an epoch of training did not use all its batches, as with `debug=limit`."""
-    limit = trainer.limit_train_batches
-    if isinstance(limit, float) and limit == 1:
-        return []
-    much = f"{limit} batches" if isinstance(limit, int) else f"{limit:.0%} of its batches"
-    return [f"trainer.limit_train_batches or fast_dev_run: each epoch used at most {much}, not the whole training set"]

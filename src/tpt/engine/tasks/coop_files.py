@@ -188,6 +188,15 @@ def fit(trainer: Trainer, task: ContextTask, data: ShotsDataModule, checkpoint: 
         raise _unfit(checkpoint, f"its state cannot be restored ({type(error).__name__}: {what})") from error
 
 
+def unused_batches(trainer: Trainer) -> list[str]:
+    """A note if an epoch of training did not use all its batches, as with `debug=limit`."""
+    limit = trainer.limit_train_batches
+    if isinstance(limit, float) and limit == 1:
+        return []
+    much = f"{limit} batches" if isinstance(limit, int) else f"{limit:.0%} of its batches"
+    return [f"trainer.limit_train_batches or fast_dev_run: each epoch used at most {much}, not the whole training set"]
+
+
 def use_threads(stored: Mapping[str, int] | None, device: torch.device, processes: int) -> dict[str, int]:
     """Sets the number of threads on a CPU, where it affects rounding; returns it for the manifest.
 
