@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from tpt.cli.command_line import CommandLine, first_job, parsed, run_jobs
+from tpt.cli.command_line import CommandLine, first_job, run_jobs
 from tpt.cli.errors import Rules, tell, told
 from tpt.cli.options import is_group, own_options
 from tpt.cli.quoting import searched
@@ -96,12 +96,13 @@ class Program:
                 with stop.leaving():  # PyTorch is loaded here
                     run = self.run or import_module(f"tpt.cli.programs.{self.name}").run
                 _quieten()
-                axes = [f"{key}=VALUE" for key, one in overrides(now).items() if one.is_sweep_override()]
+                given = overrides(now)
+                axes = [f"{key}=VALUE" for key, one in given.items() if one.is_sweep_override()]
                 if now.mode is RunMode.RUN and axes:  # of an experiment
                     ways = f"add -m, or choose a job by {' '.join(axes)}"
                     raise UserError(f"Expected -m for a sweep, got a single run; {ways}.")
                 debug = choices().get("debug") not in (None, "null", "none")
-                refuse_wrong(cfg, self.name, [*map(parsed, given_settings(now))], debug)
+                refuse_wrong(cfg, self.name, [*given.values()], debug)
                 self.directory = output_dir()
                 keep(cfg)
                 _as_one_job()

@@ -86,14 +86,18 @@ def folders_of_job() -> list[Path]:
 
 
 def keep(cfg: DictConfig, anew: bool = False) -> None:
-    """Writes how the current run and its sweep were started, and Hydra's files; only in the first process."""
+    """Writes how the current run and its sweep were started; only in the first process.
+
+    A new run (`anew`), which now has its directory, also writes Hydra's files, for people to read.
+    """
     now: Any = HydraConfig.get()
     if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK", "NODE_RANK")):
         return
     folder = Path(now.runtime.output_dir)
     program, settings, folders = str(now.job.config_name), given_settings(now), [*map(str, folders_of_job())]
     start = Start(program=program, settings=settings, folders=folders, cwd=str(now.runtime.cwd))
-    if keep_start(folder, start, anew):
+    keep_start(folder, start, anew)
+    if anew:
         about = {"config": cfg, "hydra": {"hydra": now}, "overrides": settings}
         for name, content in about.items():
             write_text(OmegaConf.to_yaml(content), folder / HYDRAS / f"{name}.yaml")
@@ -103,19 +107,18 @@ def keep(cfg: DictConfig, anew: bool = False) -> None:
         keep_start(Path(now.sweep.dir), start.model_copy(update=of_sweep))
 
 
-def keep_start(folder: Path, start: Start, anew: bool = False) -> bool:
-    """Writes how a run or sweep was started, unless there are results of an earlier start; returns whether it did.
+def keep_start(folder: Path, start: Start, anew: bool = False) -> None:
+    """Writes how a run or sweep was started, unless there are results of an earlier start.
 
     A new run (`anew`) replaces the file of another that started at the same time and was refused.
     """
     pattern = "*/" if start.sweep else ""
     begun = any(True for name in (NAME, TRAINING) for _ in folder.glob(f"{pattern}{name}"))
     if begun and not anew and (folder / START).is_file():
-        return False
+        return
     settings = [setting for setting in start.settings if not setting.startswith(("resume=", "trust="))]
     kept = start.model_copy(update={"settings": settings})
     write_json({**kept.model_dump(), "signature": sign(kept.said())}, folder / START)
-    return True
 
 
 def read_start(folder: Path) -> Start | None:
