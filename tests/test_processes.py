@@ -256,9 +256,13 @@ def test_a_full_disk(tmp_path: Path, small: list[str], image_tree: Path) -> None
 def test_a_run_continues_when_wandb_is_killed(tmp_path: Path) -> None:
     settings = [a for a in SLOW if a != "logger=none"]
     process = start(tmp_path, *settings, "hydra.run.dir=run", "logger=wandb", "callbacks.metrics.every_n_images=2")
-    wait_until(begun(tmp_path / "run", 2), process)
-    (core,) = [pid for pid in children(process.pid) if "wandb-core" in Path(f"/proc/{pid}/cmdline").read_text()]
-    os.kill(core, signal.SIGKILL)
+
+    def cores() -> list[int]:
+        return [pid for pid in children(process.pid) if "wandb-core" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+    wait_until(lambda: begun(tmp_path / "run", 2)() and cores(), process)
+    for core in cores():
+        os.kill(core, signal.SIGKILL)
     output, errors = told(process)
     assert process.returncode == 0 and "Traceback" not in errors, errors
     assert "The logger wandb failed" in output and "continues without it" in output

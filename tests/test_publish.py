@@ -15,8 +15,8 @@ def test_torch_hub_loads_from_a_checkout() -> None:
     assert method(clip.encode_views(torch.zeros(1, 3, 64, 64))).logits.shape == (2,)
 
 
+@pytest.mark.browser  # with the other tests of the page, which load gradio
 def test_the_hosted_page_answers_only_under_its_host_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("gradio")
     from fastapi.testclient import TestClient
 
     monkeypatch.setenv("SPACE_HOST", "ours.example")

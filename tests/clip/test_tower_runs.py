@@ -38,14 +38,17 @@ def results_of(folder: Path) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_runs_resume_and_learned_contexts(
-    name: str, run_script: Run, stop_after: Any, tmp_path: Path, image_tree: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    backbone = families.save(name, tmp_path / "model", **SIGLIP)
+def settings_of(name: str, folder: Path, image_tree: Path) -> tuple[str, list[str]]:
+    """The name of a small model that is saved in `folder`, and the settings of a run with it."""
+    backbone = families.save(name, folder / "model", **SIGLIP)
     given = ["backbone=open_clip", f"backbone.name={backbone}", "views.num_views=8", "method.selection_p=0.5"]
     given += ["data=folder", f"data.root={image_tree}", "data.batch_size=2", "logger=none", "method.lr=0.1"]
-    given += ["callbacks.records.shard_size=2"]
+    return backbone, [*given, "callbacks.records.shard_size=2"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_runs_and_resume(name: str, run_script: Run, stop_after: Any, tmp_path: Path, image_tree: Path) -> None:
+    backbone, given = settings_of(name, tmp_path, image_tree)
     run_script("test_time.py", *given, "hydra.run.dir=runs/whole")
     whole, results = records(tmp_path / "runs" / "whole"), results_of(tmp_path / "runs" / "whole")
     assert whole.num_rows == 12 and results["backbone"]["name"] == backbone and results["cache"]["encoded"] == 12
@@ -58,6 +61,13 @@ def test_runs_resume_and_learned_contexts(
     assert records(tmp_path / "runs" / "part").equals(whole)
     assert results_of(tmp_path / "runs" / "part")["cache"]["encoded"] == 0
 
+
+@pytest.mark.slow  # test_train_coop.py has the same for the bundled model
+@pytest.mark.parametrize("name", KINDS)
+def test_learned_contexts(
+    name: str, run_script: Run, tmp_path: Path, image_tree: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, given = settings_of(name, tmp_path, image_tree)
     shots = ["shots=folder", f"shots.root={image_tree}", "shots.k=2", "batch_size=3", "learner.epochs=1"]
     for learner in ("coop", "cocoop"):
         words = ["learner.n_ctx=2"] if learner == "coop" else ["learner.ctx_init=a photo"]
@@ -68,7 +78,7 @@ def test_runs_resume_and_learned_contexts(
         assert records(tmp_path / "runs" / learner).num_rows == 12
     capfd.readouterr()
     report([str(tmp_path / "runs")])
-    assert capfd.readouterr().out.count("tpt") >= 3
+    assert capfd.readouterr().out.count("tpt") >= 2
 
 
 @pytest.fixture(scope="module")

@@ -224,9 +224,10 @@ def test_the_command_of_an_agent(
     monkeypatch.setenv("WANDB_RUN_ID", "first")
     monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(tmp_path / "parameters.yaml"))
     (tmp_path / "parameters.yaml").write_text(yaml.safe_dump({"wandb_version": 1, **chosen}))
-    for key, about in file["parameters"].items():
-        for value in about["values"]:
-            assert f"{key}={value}" and compose_config("test_time", f"{key}={value}", tmp_path=tmp_path)
+    values = {key: about["values"] for key, about in file["parameters"].items()}
+    for number in range(max(map(len, values.values()))):  # all values, in as few compositions as possible
+        settings = [f"{key}={its[number % len(its)]}" for key, its in values.items()]
+        assert compose_config("test_time", *settings, tmp_path=tmp_path)
     tiny = [a for a in logged if not a.startswith(("views", "hydra", "logger"))]
     run_script(
         "test_time.py", *command[3:], *tiny, "logger.wandb.offline=true", "method.selection_p=0.5", "data.limit=2"
