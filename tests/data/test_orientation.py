@@ -1,6 +1,7 @@
 """Orientation tags of photographs."""
 
 import io
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from PIL import Image, ImageOps
 from tests.conftest import noise_image
 from tests.data.test_images import encoded
 from tests.untrusted import FUZZ, damaged
+from tpt.data import image_folder
 from tpt.data.images import HEAD_BYTES, decode_image, is_turned
 
 
@@ -64,3 +66,17 @@ def test_damaged_tags_do_not_cause_errors() -> None:
     assert decode_image(content, "x.jpg", upright=True).size == noise_image(0).size[::-1]
     broken = encoded(noise_image(0), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert decode_image(broken, "x.jpg", upright=True).size == noise_image(0).size
+
+
+@pytest.mark.parametrize("slow_s", [0.0, 1e9])
+def test_turned_pictures_are_counted_with_and_without_threads(
+    slow_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first part of the files decides, by the time they take, whether threads read the rest."""
+    monkeypatch.setattr("tpt.files.reading.SLOW_S", slow_s)
+    monkeypatch.setattr("tpt.files.reading.PART", 2)
+    for number in range(7):
+        for name in ("cat", "dog"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / f"{number}.jpg").write_bytes(encoded(noise_image(0), "JPEG", exif=exif(1 + number % 3)))
+    assert image_folder(tmp_path).count_turned() == 8

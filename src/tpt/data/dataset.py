@@ -7,7 +7,6 @@ import random
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from multiprocessing.pool import ThreadPool
 from typing import Literal
 
 from PIL import Image
@@ -17,11 +16,10 @@ from tpt.data.labels import notes_on_classes
 from tpt.data.names import nfc
 from tpt.data.store import Store
 from tpt.errors import BadImageError, Count, DataError, Seed, checked, refuse_one_prompt, text_key
-from tpt.files import content_digest
+from tpt.files import content_digest, map_files
 
 Classes = Literal["all", "base", "new"]
 OUTSIDE = "_outside"  # suffix of the names of datasets with pictures of unknown classes
-_READERS, _PART = 8, 64  # number of threads that read the first bytes of files, and of files that a thread takes
 
 
 @dataclass(frozen=True)
@@ -175,9 +173,9 @@ class ImageDataset:
                 return False
 
         paths = [sample.path for sample in self.samples]
-        with ThreadPool(_READERS) as pool, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd tags
-            return sum(pool.imap_unordered(turned, paths, chunksize=_PART))
+            return sum(map_files(turned, paths))
 
     @checked
     def subset(self, limit: Count | None, seed: Seed = 0) -> ImageDataset:

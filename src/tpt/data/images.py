@@ -25,6 +25,7 @@ Orientation = Literal["apply", "ignore"]
 HEAD_BYTES = 2**16  # of a file; usually enough for `is_turned`
 # Formats whose orientation tag counts, and how their files begin; Pillow applies TIFF's tag itself.
 _TAGGED = {"JPEG": b"\xff\xd8", "PNG": b"\x89PNG", "WEBP": b"RIFF"}
+_TAG_NAMES = (b"Exif", b"eXIf", b"EXIF")  # of the part with the tags in these formats
 
 # Formats that Pillow knows but that are not opened: those that it passes to other programs or libraries (PostScript,
 # WMF), cannot decode (BUFR, GRIB, HDF5, MPEG) or unpacks without a limit (FITS).
@@ -102,6 +103,8 @@ def _turned(picture: Image.Image) -> Image.Image:
 def is_turned(content: bytes) -> bool | None:
     """Whether a file (or its first `HEAD_BYTES`) has a tag that rotates or mirrors the picture; None if unknown."""
     if not content.startswith(tuple(_TAGGED.values())):
+        return False
+    if len(content) < HEAD_BYTES and not any(name in content for name in _TAG_NAMES):  # a whole file; Pillow is slower
         return False
     try:
         picture = Image.open(io.BytesIO(content), formats=tuple(_TAGGED))

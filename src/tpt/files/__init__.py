@@ -1,7 +1,7 @@
 """Writes files atomically, reads untrusted files, and names files."""
 
 from tpt.files.names import BUNDLED, at_home, bundled, file_name, harmless, is_file, with_suffix
-from tpt.files.reading import content_digest, dotted_values, open_plain, read_bytes, readable, reason
+from tpt.files.reading import content_digest, dotted_values, map_files, open_plain, read_bytes, readable, reason
 from tpt.files.writing import PARTIAL, remove_partial, why_no_lock, write_bytes, write_json, write_text, writing
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "file_name",
     "harmless",
     "is_file",
+    "map_files",
     "open_plain",
     "read_bytes",
     "readable",

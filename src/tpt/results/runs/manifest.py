@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -16,15 +15,13 @@ from typing_extensions import TypedDict  # pydantic requires this one before Pyt
 
 from tpt.data.dataset import ImageDataset
 from tpt.errors import BadImageError, UserError
-from tpt.files import at_home, content_digest, dotted_values, is_file, read_bytes, readable
+from tpt.files import at_home, content_digest, dotted_values, is_file, map_files, read_bytes, readable
 from tpt.results.runs.records import valid_text
 from tpt.results.runs.settings import REGISTER, TRAINING
 
 NAME = "run.json"  # manifest of a test run
 # Larger files named in a configuration are data or weights, which have their own digests.
 MAX_FILE_BYTES = 64 * 2**20
-READERS = 8  # threads that reread images
-CHUNK = 32  # images per task of a thread
 FREE = tuple(key for key, setting in REGISTER.items() if not setting.record and not key.startswith(TRAINING))
 REPEATED = ("data.module.", "shots.module.")  # their settings repeat those of `data` and `shots`
 # Settings of what a record contains -> what earlier versions, which lack the setting, did.
@@ -103,11 +100,8 @@ def _digest(dataset: ImageDataset, index: int) -> str | None:
 
 
 def digests_of(places: Sequence[tuple[ImageDataset, int]]) -> list[str | None]:
-    """The digests of images' files, read by several threads; None for a file that is missing or cannot be read."""
-    parts = [places[first : first + CHUNK] for first in range(0, len(places), CHUNK)]
-    with ThreadPoolExecutor(READERS) as pool:  # many images per task, because a task costs more than an image
-        found = pool.map(lambda part: [_digest(*place) for place in part], parts)
-        return [digest for digests in found for digest in digests]
+    """The digests of images' files; None for a file that is missing or cannot be read."""
+    return list(map_files(lambda place: _digest(*place), places))
 
 
 def named_files(config: Mapping[str, Any], free: Sequence[str] = FREE) -> dict[str, str]:
