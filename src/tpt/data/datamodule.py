@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from tpt.data.bundled import DOMAINS, emoji_shift
 from tpt.data.cache import CachedViews, FeatureCache
 from tpt.data.catalog import CATALOG, read_entry
-from tpt.data.dataset import OUTSIDE, Classes, ImageDataset, Sample
+from tpt.data.dataset import AVERAGES, OUTSIDE, Classes, ImageDataset, Sample
 from tpt.data.features import FeatureRows
 from tpt.data.loading import Loader
 from tpt.data.pictures import find_pictures
@@ -30,7 +30,6 @@ from tpt.views.batched import PlannedViews
 
 log = logging.getLogger(__name__)
 
-AVERAGES = ("average", "shifted", "ood_average")  # over datasets; these keys in logs and tables are not free
 OTHER = "other"  # the half of the classes that the run does not test
 # Maps an image and its identity to its (V, 3, H, W) views, or to the input of `render` on the device.
 ViewMaker = Callable[[Image.Image, str], Tensor | PlannedViews]

@@ -19,6 +19,7 @@ from tpt.errors import BadImageError, Count, DataError, Seed, checked, refuse_on
 from tpt.files import content_digest, map_files
 
 Classes = Literal["all", "base", "new"]
+AVERAGES = ("average", "shifted", "ood_average")  # names of averages over datasets in logs and tables
 OUTSIDE = "_outside"  # suffix of the names of datasets with pictures of unknown classes
 
 

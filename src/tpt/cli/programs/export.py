@@ -21,7 +21,7 @@ from tpt.files import is_file, with_suffix
 
 def export(source: str, file: Path, settings: Sequence[str] = ()) -> int:
     """Writes the features of a run's directory or an option of `conf/data`; returns the number of images."""
-    file = with_suffix(file.absolute(), SUFFIXES)
+    file = with_suffix(file, SUFFIXES).absolute()
     if is_file(Path(source) / START):
         cfg = compose_again(Path(source).absolute(), settings)
     else:

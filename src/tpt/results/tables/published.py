@@ -10,11 +10,13 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from tpt.data.dataset import AVERAGES
+
 if TYPE_CHECKING:
     from tpt.results.tables.runs import Run
 
+AVERAGE, _, OOD_AVERAGE = AVERAGES
 ALL_VIEWS = "tpt, all views"  # Table 3's row without confidence selection
-AVERAGE, OOD_AVERAGE = "average", "ood_average"
 PAPER = "Shu et al., NeurIPS 2022"
 OPENAI_FILES = ("RN50.pt", "ViT-B-16.pt")  # names of OpenAI's weights files
 TABLES = {"natural_shift": ("natural_shift", "confidence_selection"), "cross_dataset": ("cross_dataset",)}  # with parts

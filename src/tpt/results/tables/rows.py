@@ -34,10 +34,7 @@ class Row:
 
     def by_seed(self) -> dict[tuple[Any, ...], list[Run]]:
         """The runs by their seeds (see `seeds_of`)."""
-        found: dict[tuple[Any, ...], list[Run]] = {}
-        for run in self.runs:
-            found.setdefault(seeds_of(run), []).append(run)
-        return found
+        return _by(self.runs, seeds_of)
 
 
 def seeds_of(run: Run) -> tuple[Any, ...]:
