@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+import open_clip
 import pytest
 import torch
 
 import tpt
 from tests.conftest import NAMES, noise_image
+from tpt.clip.weights.pretrained import wrap
 from tpt.methods.tuner import pull_back
 
 pytestmark = [
@@ -35,6 +37,13 @@ def test_batched_gradients_equal_single_ones(noise_file: Callable[..., str]) -> 
     for gradient, own in zip(at_once, pull, strict=True):
         (alone,) = torch.autograd.grad(text, leaf, own, retain_graph=True)
         torch.testing.assert_close(gradient, alone, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["ViT-S-32-alt", "coca_ViT-B-32"], ids=["causal", "padded"])
+def test_a_model_that_is_on_the_gpu(name: str) -> None:
+    model = open_clip.create_model(name, pretrained=None, load_weights=False, device=GPU)
+    clip = wrap(model, name)
+    assert clip.device.type == "cuda" and clip.encode_text(NAMES).is_cuda
 
 
 @pytest.mark.parametrize("augmix", [None, tpt.AugMix()], ids=["crops", "augmix"])

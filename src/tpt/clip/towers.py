@@ -50,11 +50,11 @@ def check_tower(model: Any, tower: Tower, tokenizer: Tokenizer, name: str) -> No
 
     This one check covers many: a wrong tokenizer, length, mask, activation or pooled position changes the features.
     """
-    length = tower.context_length + len(tokenizer.closing)
-    theirs = F.normalize(model.encode_text(tokenizer.rows(PROBES, length)).float(), dim=-1)
+    length, device = tower.context_length + len(tokenizer.closing), tower.token_embedding.weight.device
+    theirs = F.normalize(model.encode_text(tokenizer.rows(PROBES, length).to(device)).float(), dim=-1)
     texts = [tokenizer.wrap(tokenizer.encode(text)) for text in PROBES]
     fitting = [i for i, tokens in enumerate(texts) if len(tokens) <= tower.context_length]
-    ours = tower(tower.pack([texts[i] for i in fitting], len(tokenizer.start)))
+    ours = tower(tower.pack([texts[i] for i in fitting], len(tokenizer.start)).to(device))
     worst = float((ours - theirs[fitting]).abs().max())
     if not worst <= TOLERANCE:  # also catches NaN
         raise UserError(
