@@ -68,9 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = usable_device(args.device)
     form = FULL if device.type == "cuda" else SMALL
     sound = run_tests()
-    lines, agree = measured(form, device)
-    args.output.write_text("\n".join(lines) + "\n")
-    console.print("\n".join(lines), markup=False, soft_wrap=True)
+    agree = measured(form, device, args.output)
     console.print(f"written to {args.output}")
     return 0 if sound and agree else 1
 
@@ -87,29 +85,31 @@ def run_tests() -> bool:
     return done.returncode == 0
 
 
-def measured(form: Form, device: torch.device) -> tuple[list[str], bool]:
-    """Returns the table in Markdown, and whether every float32 answer matched the plain algorithm's."""
+def measured(form: Form, device: torch.device, output: Path) -> bool:
+    """Writes the table in Markdown row by row; returns whether every float32 answer matched the plain algorithm's."""
     torch.manual_seed(0)
     model = open_clip.create_model(form.backbone, pretrained=None, load_weights=False, device=device).eval()
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     columns = (*COLUMNS, *BESIDE)
-    lines = [
-        f"{form.backbone}, {form.views} views, one step, {where}, torch {torch.__version__}; seconds per image.",
-        "",
-    ]
-    lines += [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+
+    def write(*lines: str, mode: str = "a") -> None:
+        console.print("\n".join(lines), markup=False, soft_wrap=True)
+        with output.open(mode) as file:
+            file.write("\n".join(lines) + "\n")
+
+    settings = f"{form.views} views, one step, {where}, torch {torch.__version__}; seconds per image."
+    write(f"{form.backbone}, {settings}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), mode="w")
     agree, began = True, time.monotonic()
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
     for case in product(precisions, form.classes, form.images):
         if time.monotonic() - began > CASES_S:
-            lines += ["", f"No time was left for {', '.join(map(str, case))} and what would follow."]
+            write("", f"No time was left for {', '.join(map(str, case))} and what would follow.")
             break
-        console.print(f"{time.monotonic() - began:4.0f} s: {', '.join(map(str, case))}")
         cells, right = run_case(form, model, device, *case)
         agree &= right
-        lines.append(f"| {' | '.join([*cells, *[''] * (len(columns) - len(cells))])} |")
+        write(f"| {' | '.join([*cells, *[''] * (len(columns) - len(cells))])} |")
         gc.collect()
-    return lines, agree
+    return agree
 
 
 def run_case(

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import pytest
 import torch
 
-from tpt.clip.text_tower import PackedPrompts
+import tpt
+from tests.conftest import NAMES
+from tpt.clip.text_tower import PackedPrompts, TextTower
 from tpt.clip.tower import slot
 from tpt.clip.weights.files import from_openai_file
 from tpt.clip.weights.pretrained import wrap
@@ -22,7 +25,11 @@ SENTENCES = [
 ]
 
 
-def test_features_of_sentences_equal_open_clips(noise_file: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("pads", [False, True], ids=["by_length", "at_once"])
+def test_features_of_sentences_equal_open_clips(
+    noise_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, pads: bool
+) -> None:
+    monkeypatch.setattr(TextTower, "pads", pads)
     model: Any = from_openai_file(noise_file("vit", 2), True).eval()
     clip = wrap(model, "noise")
     with torch.no_grad():
@@ -36,3 +43,21 @@ def test_no_padding_is_computed() -> None:
     assert prompts.buckets == [(2, 2), (3, 1)]
     assert prompts.ends.tolist() == [1, 3, 6]
     assert prompts.unsort.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_attention_at_once_has_the_gradients_of_attention_by_length(
+    clip: tpt.CLIP, monkeypatch: pytest.MonkeyPatch, batched: bool
+) -> None:
+    learner = tpt.TPT(clip, [*NAMES, "a name of a good many more words", "x"]).learner
+    pull = torch.randn(3, len(learner.prompts.unsort), clip.embed_dim)
+    found = []
+    for pads in (False, True):
+        monkeypatch.setattr(TextTower, "pads", pads)
+        leaf = learner.slots.clone().requires_grad_()
+        text = learner(leaf)
+        if batched:
+            found.append(torch.autograd.grad(text, leaf, pull, is_grads_batched=True)[0])
+        else:
+            found.append(torch.stack([torch.autograd.grad(text, leaf, p, retain_graph=True)[0] for p in pull]))
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)

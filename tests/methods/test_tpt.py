@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ from hypothesis import strategies as st
 import tpt
 from benchmarks.plain import plain_of
 from tests.conftest import NAMES
+from tpt.clip.text_tower import TextTower
 from tpt.clip.weights.files import from_openai_file
 from tpt.methods import tuner
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=16)
 @given(
     position=st.sampled_from(["end", "middle", "front"]),
     n_ctx=st.integers(1, 6),
@@ -53,7 +55,7 @@ def test_engine_equals_the_plain_algorithm(
         torch.testing.assert_close(out.logits, expected.logits, atol=1e-4, rtol=0)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=16)
 @given(
     names=st.lists(
         st.lists(st.sampled_from(["cat", "hot", "air", "balloon", "St.", "wood-fired"]), min_size=1, max_size=6).map(
@@ -68,9 +70,25 @@ def test_engine_equals_the_plain_algorithm(
     class_specific=st.booleans(),
     precision=st.sampled_from(["fp32", "bf16"]),
     max_graph_tokens=st.sampled_from([None, 8]),
+    at_once=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_gradients_equal_the_plain_algorithms(
+    noise_file: Callable,  # type: ignore[type-arg]
+    names: list[str],
+    position: str,
+    n_ctx: int,
+    class_specific: bool,
+    precision: str,
+    max_graph_tokens: int | None,
+    at_once: bool,
+    seed: int,
+) -> None:
+    with patch.object(TextTower, "pads", at_once):  # one length of prompts after the other, or all at once as on a GPU
+        check_gradients(noise_file, names, position, n_ctx, class_specific, precision, max_graph_tokens, seed)
+
+
+def check_gradients(
     noise_file: Callable,  # type: ignore[type-arg]
     names: list[str],
     position: str,

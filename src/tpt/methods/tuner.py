@@ -29,6 +29,7 @@ GRAPH_BYTES = 4 * 2**30  # enough for ImageNet's classes with the text tower of 
 # Floats that a layer keeps for each token, in units of its width D: the inputs of two normalisations (2), queries, keys
 # and values with their copies by prompt length (about 8), and the hidden units before and after QuickGELU's gate (8).
 FLOATS_PER_WIDTH = 18
+PADDED_FLOATS_PER_WIDTH = 27  # with keys and values padded, as on a GPU; 25 for ImageNet's classes
 
 Penalty = Callable[[Tensor], Tensor]  # as from `TPT.penalty`
 
@@ -220,10 +221,11 @@ def refuse_inference_mode() -> None:
 def pull_back(text_KE: Tensor, leaf: Tensor, pull_BKE: Tensor, keep_graph: bool = False) -> Tensor:
     """(B, n_slots, D) gradients at `leaf` (n_slots, D) for B images that share the graph from it to `text_KE`.
 
-    On a GPU all images run at once, because the kernels for one image are too small to fill it.  On a CPU it is faster
-    to run them one by one (docs/engine.md).  `pull_BKE` is the gradient of each image's loss with respect to `text_KE`.
+    On a GPU all images run at once, because the kernels for one image are too small to fill it; a single image is
+    faster without batching.  On a CPU it is faster to run them one by one (docs/engine.md).  `pull_BKE` is the gradient
+    of each image's loss with respect to `text_KE`.
     """
-    if text_KE.is_cuda:
+    if text_KE.is_cuda and len(pull_BKE) > 1:
         return torch.autograd.grad(text_KE, leaf, pull_BKE, retain_graph=keep_graph, is_grads_batched=True)[0]
     last = len(pull_BKE) - 1
     pulled = [
@@ -241,7 +243,8 @@ def graph_tokens(tower: Tower, device: torch.device) -> int:
     """
     half = free_memory(device) // 2
     budget = GRAPH_BYTES if half >= GRAPH_BYTES else 2 ** int(math.log2(max(half, 2**20)))
-    return max(1, budget // (4 * FLOATS_PER_WIDTH * tower.width * tower.depth))
+    floats = FLOATS_PER_WIDTH if device.type == "cpu" else PADDED_FLOATS_PER_WIDTH
+    return max(1, budget // (4 * floats * tower.width * tower.depth))
 
 
 def free_memory(device: torch.device) -> int:
