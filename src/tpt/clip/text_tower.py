@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tpt.clip.tower import BlockTower, Prompt, Prompts, finish, queries_keys_values
@@ -43,15 +44,16 @@ class PackedPrompts(Prompts):
         self.positions = nn.Buffer(torch.tensor(positions), persistent=False)
         self.ends = nn.Buffer(torch.tensor(lengths).cumsum(0) - 1, persistent=False)  # (K,) positions of end tokens
         self.unsort = nn.Buffer(torch.tensor(order).argsort(), persistent=False)
-        # For all prompts at once, at the length P + J of the longest: each row names its tokens among start and tails.
-        place, own = torch.arange(shared + lengths[-1]), torch.tensor(lengths)[:, None]
-        beyond = place >= shared + own
-        rows = torch.where(place < shared, place, place + (self.ends[:, None] + 1 - own)).masked_fill(beyond, 0)
+        # For all prompts at once, with all tails at the length J of the longest: each row names the tokens of one tail.
+        place, own = torch.arange(lengths[-1]), torch.tensor(lengths)[:, None]
+        beyond = place >= own
+        rows = (place + self.ends[:, None] + 1 - own).masked_fill(beyond, 0)
         later = torch.ones(len(place), len(place), dtype=torch.bool).triu(1)
-        self.rows = nn.Buffer(rows, persistent=False)  # (K, P + J)
-        self.beyond = nn.Buffer(beyond[:, None, None], persistent=False)  # (K, 1, 1, P + J)
-        self.later = nn.Buffer(later, persistent=False)  # (P + J, P + J)
-        self.unpadded = nn.Buffer((~beyond[:, shared:]).flatten().nonzero()[:, 0], persistent=False)  # (T,) of K * J
+        self.rows = nn.Buffer(rows, persistent=False)  # (K, J)
+        self.beyond = nn.Buffer(F.pad(beyond, (shared, 0))[:, None, None], persistent=False)  # (K, 1, 1, P + J)
+        self.later = nn.Buffer(F.pad(later, (shared, 0)), persistent=False)  # (J, P + J)
+        self.later_start = nn.Buffer(torch.ones(shared, shared, dtype=torch.bool).triu(1), persistent=False)  # (P, P)
+        self.unpadded = nn.Buffer((~beyond).flatten().nonzero()[:, 0], persistent=False)  # (T,) of K * J
 
     def _cut(self, max_tokens: int) -> Iterator[PackedPrompts]:
         part: list[Prompt] = []
@@ -84,10 +86,18 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, k_shared: Tensor, v_shared: Tensor)
     return mixed + torch.einsum("bchij,bcjhd->bcihd", weights[..., shared:], v)
 
 
-def _pad(x: Tensor, rows: Tensor) -> Tensor:
-    """(B, K, J, H, d) values of (B, T, H, d) at the indices (K, J)."""
-    flat = x.index_select(1, rows.flatten())  # the backward pass of `x[:, rows]` would sort the indices
-    return flat.view(len(x), *rows.shape, *x.shape[2:])
+def _pad(tails: Tensor, rows: Tensor) -> Tensor:
+    """(B, K, J, H, d) values of packed tails (B, T, H, d) at the indices (K, J)."""
+    flat = tails.index_select(1, rows.flatten())  # the backward pass of `tails[:, rows]` would sort the indices
+    return flat.view(len(tails), *rows.shape, *tails.shape[2:])
+
+
+def _whole(start: Tensor, tails: Tensor, rows: Tensor) -> Tensor:
+    """(B, K, P + J, H, d) of the shared start (B, P, H, d) and packed tails (B, T, H, d).
+
+    The start is repeated by `expand`: gathering it would add its gradients in no fixed order.
+    """
+    return torch.cat([start[:, None].expand(-1, len(rows), -1, -1, -1), _pad(tails, rows)], dim=2)
 
 
 def _attend_to_all(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
@@ -98,7 +108,7 @@ def _attend_to_all(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
     q, k, v = (x.transpose(2, 3) for x in (q, k, v))
     # Not torch's fused attention: its kernels do not support the batched gradients that tuning needs.
     scores = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).masked_fill(hidden, float("-inf"))
-    mixed = scores.softmax(-1) @ v
+    mixed: Tensor = scores.softmax(-1) @ v
     return mixed.transpose(2, 3)
 
 
@@ -126,19 +136,19 @@ class TextTower(BlockTower):
 
     def _at_once(self, x: Tensor, prompts: PackedPrompts) -> Tensor:
         """(B, K, D) of the last layer's end tokens from the embedded start and tails (B, P + T, D)."""
-        start, ends = prompts.shared, prompts.ends + prompts.shared
-        for block in self.blocks[:-1]:
-            q, k, v = queries_keys_values(block, x)
-            q_start, k_start, v_start = (y[:, None, :start] for y in (q, k, v))
-            alone = _attend_to_all(q_start, k_start, v_start, prompts.later[:start, :start])[:, 0]
-            asking = _pad(q, prompts.rows[:, start:])
-            mixed = _attend_to_all(asking, _pad(k, prompts.rows), _pad(v, prompts.rows), prompts.later[start:])
-            tails = mixed.flatten(1, 2).index_select(1, prompts.unpadded)
+        sizes, rows = (prompts.shared, prompts.num_tokens), prompts.rows
+        for block in self.blocks:
+            (q_start, q), (k_start, k), (v_start, v) = (y.split(sizes, 1) for y in queries_keys_values(block, x))
+            keys, values = _whole(k_start, k, rows), _whole(v_start, v, rows)
+            if block is self.blocks[-1]:
+                asking = q.index_select(1, prompts.ends)[:, :, None]
+                mixed = _attend_to_all(asking, keys, values, prompts.beyond)[:, :, 0]
+                return finish(block, x.index_select(1, prompts.shared + prompts.ends), mixed.flatten(-2))
+            alone = _attend_to_all(q_start[:, None], k_start[:, None], v_start[:, None], prompts.later_start)[:, 0]
+            mixed = _attend_to_all(_pad(q, rows), keys, values, prompts.later).flatten(1, 2)
+            tails = mixed.index_select(1, prompts.unpadded)
             x = finish(block, x, torch.cat([alone, tails], dim=1).flatten(-2))
-        q, k, v = queries_keys_values(self.blocks[-1], x)
-        asking = q.index_select(1, ends)[:, :, None]
-        mixed = _attend_to_all(asking, _pad(k, prompts.rows), _pad(v, prompts.rows), prompts.beyond)[:, :, 0]
-        return finish(self.blocks[-1], x.index_select(1, ends), mixed.flatten(-2))
+        return x
 
     def _block(
         self, block: nn.Module, shared: Tensor, tails: Tensor, prompts: PackedPrompts, ends_only: bool

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tpt.views.augmix import AFFINE, Mixture
 
-MAX_FLOATS = 2**26  # in an intermediate result of `resample`: 256 MiB
+MAX_FLOATS = 2**25  # in an intermediate result: 256 MiB in double precision
 FIXED_POINT = 2**22  # Pillow's weights are multiples of 1 / FIXED_POINT, which are exact in float32
 
 
@@ -47,13 +47,20 @@ def crop_views(plan: PlannedViews, size: int, resize: str = "shortest", interpol
     centre = _whole_picture(plan.pixels, size, resize == "squash", interpolation)
     if not len(plan.boxes):
         return centre
-    top, left, height, width = plan.boxes.double().unbind(1)
     in_height, in_width = plan.pixels.shape[1:]
-    outputs = torch.arange(size).expand(len(plan.boxes), -1)
-    across = torch.where(plan.flips[:, None], outputs.flip(1), outputs)
-    along_x = filter_weights(in_width, left, width, size, across, "bilinear")
-    along_y = filter_weights(in_height, top, height, size, outputs, "bilinear")
-    return torch.cat([centre, resample(plan.pixels, along_y, along_x)])
+    views = max(1, MAX_FLOATS // (size * max(3 * in_height, in_width)))
+    boxes, flips = (given.to(plan.pixels.device).split(views) for given in (plan.boxes, plan.flips))
+    return torch.cat([centre, *(_crop(plan.pixels, *some, size) for some in zip(boxes, flips, strict=True))])
+
+
+def _crop(pixels: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Tensor:
+    """(V, 3, S, S): the crops of some boxes (V, 4) and flips (V,)."""
+    top, left, height, width = boxes.double().unbind(1)
+    outputs = torch.arange(size, device=pixels.device).expand(len(boxes), -1)
+    across = torch.where(flips[:, None], outputs.flip(1), outputs)
+    along_x = filter_weights(pixels.shape[2], left, width, size, across, "bilinear")
+    along_y = filter_weights(pixels.shape[1], top, height, size, outputs, "bilinear")
+    return resample(pixels, along_y, along_x)
 
 
 def _whole_picture(pixels: Tensor, size: int, squash: bool, interpolation: str) -> Tensor:
@@ -63,8 +70,8 @@ def _whole_picture(pixels: Tensor, size: int, squash: bool, interpolation: str) 
     for length in pixels.shape[1:]:
         resized = size if squash else int(size * length / short)
         first = round((resized - size) / 2.0)
-        outputs = torch.arange(first, first + size)[None]
-        start, whole = torch.zeros(1).double(), torch.tensor([length]).double()
+        outputs = torch.arange(first, first + size, device=pixels.device)[None]
+        start, whole = (torch.full((1,), edge, dtype=torch.float64, device=pixels.device) for edge in (0, length))
         along.append(filter_weights(length, start, whole, resized, outputs, interpolation))
     return resample(pixels, *along)
 
@@ -82,7 +89,7 @@ def filter_weights(
     centre = (outputs[..., None] + 0.5) * scale
     first = (centre - support * stretch + 0.5).floor().clamp(min=0)
     last = torch.minimum((centre + support * stretch + 0.5).floor(), length[:, None, None])
-    at = torch.arange(size).double() - start[:, None, None]
+    at = torch.arange(size, device=start.device).double() - start[:, None, None]
     weights = kernel((at + 0.5 - centre) / stretch) * ((at >= first) & (at < last))
     weights = weights / weights.sum(-1, keepdim=True)
     return ((weights * FIXED_POINT).round() / FIXED_POINT).float()
@@ -106,12 +113,8 @@ def resample(pixels: Tensor, along_y: Tensor, along_x: Tensor) -> Tensor:
     """(V, 3, S, S) uint8 from (3, H, W) uint8, rounded after each axis as in Pillow."""
     channels, height, width = pixels.shape
     rows = pixels.float().reshape(channels * height, width)
-    views = max(1, MAX_FLOATS // (channels * height * along_x.shape[1]))
-    parts = []
-    for y, x in zip(along_y.split(views), along_x.split(views), strict=True):
-        squeezed = _round(rows @ x.to(pixels.device).mT).unflatten(1, (channels, height))  # (V, 3, H, S)
-        parts.append(_round(y.to(pixels.device)[:, None] @ squeezed).byte())
-    return torch.cat(parts)
+    squeezed = _round(rows @ along_x.mT).unflatten(1, (channels, height))  # (V, 3, H, S)
+    return _round(along_y[:, None] @ squeezed).byte()
 
 
 def _round(x: Tensor) -> Tensor:
