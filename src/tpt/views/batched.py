@@ -89,10 +89,15 @@ def filter_weights(
     centre = (outputs[..., None] + 0.5) * scale
     first = (centre - support * stretch + 0.5).floor().clamp(min=0)
     last = torch.minimum((centre + support * stretch + 0.5).floor(), length[:, None, None])
-    at = torch.arange(size, device=start.device).double() - start[:, None, None]
-    weights = kernel((at + 0.5 - centre) / stretch) * ((at >= first) & (at < last))
+    # Only the pixels in a window around each output have weights; all windows are as wide as the widest.
+    window = min(size, int((last - first).max()))
+    begin = (first + start[:, None, None]).clamp(max=size - window)
+    at = begin + torch.arange(window, device=start.device)  # (V, S, window)
+    near = at - start[:, None, None]
+    weights = kernel((near + 0.5 - centre) / stretch) * ((near >= first) & (near < last))
     weights = weights / weights.sum(-1, keepdim=True)
-    return ((weights * FIXED_POINT).round() / FIXED_POINT).float()
+    fixed = ((weights * FIXED_POINT).round() / FIXED_POINT).float()
+    return fixed.new_zeros(*outputs.shape, size).scatter_(2, at.long(), fixed)
 
 
 def _triangle(x: Tensor) -> Tensor:
