@@ -53,7 +53,8 @@ class PackedPrompts(Prompts):
         self.beyond = nn.Buffer(F.pad(beyond, (shared, 0))[:, None, None], persistent=False)  # (K, 1, 1, P + J)
         self.later = nn.Buffer(F.pad(later, (shared, 0)), persistent=False)  # (J, P + J)
         self.later_start = nn.Buffer(torch.ones(shared, shared, dtype=torch.bool).triu(1), persistent=False)  # (P, P)
-        self.unpadded = nn.Buffer((~beyond).flatten().nonzero()[:, 0], persistent=False)  # (T,) of K * J
+        unpadded = [k * len(place) + i for k, length in enumerate(lengths) for i in range(length)]
+        self.unpadded = nn.Buffer(torch.tensor(unpadded), persistent=False)  # (T,) indices in K * J
 
     def _cut(self, max_tokens: int) -> Iterator[PackedPrompts]:
         part: list[Prompt] = []

@@ -49,14 +49,14 @@ def crop_views(plan: PlannedViews, size: int, resize: str = "shortest", interpol
         return centre
     in_height, in_width = plan.pixels.shape[1:]
     views = max(1, MAX_FLOATS // (size * max(3 * in_height, in_width)))
-    boxes, flips = (given.to(plan.pixels.device).split(views) for given in (plan.boxes, plan.flips))
+    boxes, flips = (given.to(_device_of_weights(plan.pixels)).split(views) for given in (plan.boxes, plan.flips))
     return torch.cat([centre, *(_crop(plan.pixels, *some, size) for some in zip(boxes, flips, strict=True))])
 
 
 def _crop(pixels: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Tensor:
     """(V, 3, S, S): the crops of some boxes (V, 4) and flips (V,)."""
     top, left, height, width = boxes.double().unbind(1)
-    outputs = torch.arange(size, device=pixels.device).expand(len(boxes), -1)
+    outputs = torch.arange(size, device=boxes.device).expand(len(boxes), -1)
     across = torch.where(flips[:, None], outputs.flip(1), outputs)
     along_x = filter_weights(pixels.shape[2], left, width, size, across, "bilinear")
     along_y = filter_weights(pixels.shape[1], top, height, size, outputs, "bilinear")
@@ -65,15 +65,20 @@ def _crop(pixels: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Tensor:
 
 def _whole_picture(pixels: Tensor, size: int, squash: bool, interpolation: str) -> Tensor:
     """(1, 3, S, S): torchvision's Resize to a square, or to the shorter side with CenterCrop."""
-    along = []
+    along, device = [], _device_of_weights(pixels)
     short = min(pixels.shape[1:])
     for length in pixels.shape[1:]:
         resized = size if squash else int(size * length / short)
         first = round((resized - size) / 2.0)
-        outputs = torch.arange(first, first + size, device=pixels.device)[None]
-        start, whole = (torch.full((1,), edge, dtype=torch.float64, device=pixels.device) for edge in (0, length))
+        outputs = torch.arange(first, first + size, device=device)[None]
+        start, whole = (torch.full((1,), edge, dtype=torch.float64, device=device) for edge in (0, length))
         along.append(filter_weights(length, start, whole, resized, outputs, interpolation))
     return resample(pixels, *along)
+
+
+def _device_of_weights(pixels: Tensor) -> torch.device:
+    """The device of the pixels; the CPU for Apple's GPUs, which have no double precision."""
+    return torch.device("cpu") if pixels.device.type == "mps" else pixels.device
 
 
 def filter_weights(
@@ -118,8 +123,8 @@ def resample(pixels: Tensor, along_y: Tensor, along_x: Tensor) -> Tensor:
     """(V, 3, S, S) uint8 from (3, H, W) uint8, rounded after each axis as in Pillow."""
     channels, height, width = pixels.shape
     rows = pixels.float().reshape(channels * height, width)
-    squeezed = _round(rows @ along_x.mT).unflatten(1, (channels, height))  # (V, 3, H, S)
-    return _round(along_y[:, None] @ squeezed).byte()
+    squeezed = _round(rows @ along_x.to(pixels.device).mT).unflatten(1, (channels, height))  # (V, 3, H, S)
+    return _round(along_y.to(pixels.device)[:, None] @ squeezed).byte()
 
 
 def _round(x: Tensor) -> Tensor:
