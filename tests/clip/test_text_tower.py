@@ -10,7 +10,7 @@ import torch
 
 import tpt
 from tests.conftest import NAMES
-from tpt.clip.text_tower import PackedPrompts, TextTower
+from tpt.clip.text_tower import MOST_PADDED, PackedPrompts, PaddedTails, TextTower
 from tpt.clip.tower import slot
 from tpt.clip.weights.files import from_openai_file
 from tpt.clip.weights.pretrained import wrap
@@ -49,7 +49,9 @@ def test_no_padding_is_computed() -> None:
 def test_attention_at_once_has_the_gradients_of_attention_by_length(
     clip: tpt.CLIP, monkeypatch: pytest.MonkeyPatch, batched: bool
 ) -> None:
-    learner = tpt.TPT(clip, [*NAMES, "a name of a good many more words", "x"]).learner
+    names = [*NAMES, "a name of a good many more words", "x", "long " * 50]
+    learner = tpt.TPT(clip, names).learner
+    assert len(learner.prompts.padded) > 1
     pull = torch.randn(3, len(learner.prompts.unsort), clip.embed_dim)
     found = []
     for pads in (False, True):
@@ -61,3 +63,11 @@ def test_attention_at_once_has_the_gradients_of_attention_by_length(
         else:
             found.append(torch.stack([torch.autograd.grad(text, leaf, p, retain_graph=True)[0] for p in pull]))
     torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [[3] * 9, [2, 3, 3, 4, 9], [2] * 30 + [60], [1, 4, 16, 64], [1]])
+def test_padding_is_limited(lengths: list[int]) -> None:
+    groups = list(PaddedTails.split(lengths, 5))
+    assert [int(end) for group in groups for end in group.ends] == (torch.tensor(lengths).cumsum(0) - 1).tolist()
+    assert all(group.rows.numel() <= MOST_PADDED * len(group.unpadded) for group in groups)
+    assert len(groups) == 1 or max(lengths) * len(lengths) > MOST_PADDED * sum(lengths)

@@ -6,6 +6,7 @@ and in the last layer only the end tokens have queries.
 
 A CPU computes attention for one length of prompts at a time, so that no padding is computed.  Other devices compute it
 for all prompts at once, padded to the longest: a sixth of the operations, which are too small to keep a GPU busy.
+Where padding would be more than three times the tokens, it makes several groups.
 
 Shape letters: `B` contexts (one per image), `K` classes, `P` tokens of the shared start, `T` tokens of all tails packed
 one after another, `J` tokens of the longest tail, `D` token width, `H` heads, `E` joint embedding.
@@ -21,6 +22,60 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tpt.clip.tower import BlockTower, Prompt, Prompts, finish, queries_keys_values
+
+MOST_PADDED = 3  # tokens of a group of padded tails, per token without padding: bounds memory if one name is very long
+
+
+class PaddedTails(nn.Module):
+    """Consecutive packed tails at the length J of the longest, for attention over all of them at once."""
+
+    def __init__(self, lengths: Sequence[int], first: int, shared: int) -> None:
+        super().__init__()
+        place, own = torch.arange(lengths[-1]), torch.tensor(lengths)[:, None]
+        ends = first + own.cumsum(0) - 1
+        beyond = place >= own
+        later = torch.ones(len(place), len(place), dtype=torch.bool).triu(1)
+        unpadded = [k * len(place) + i for k, length in enumerate(lengths) for i in range(length)]
+        self.ends = nn.Buffer(ends[:, 0], persistent=False)  # (C,) positions of end tokens
+        self.rows = nn.Buffer((place + ends + 1 - own).masked_fill(beyond, first), persistent=False)  # (C, J) positions
+        self.unpadded = nn.Buffer(torch.tensor(unpadded), persistent=False)  # indices in C * J of the tails' own tokens
+        # Which of P + J tokens, start and tail, are hidden from end tokens (C, 1, 1, P + J), and from all (J, P + J).
+        self.beyond = nn.Buffer(F.pad(beyond, (shared, 0))[:, None, None], persistent=False)
+        self.later = nn.Buffer(F.pad(later, (shared, 0)), persistent=False)
+
+    @staticmethod
+    def split(lengths: Sequence[int], shared: int) -> Iterator[PaddedTails]:
+        """Groups of tails, sorted by length, whose padded length is at most `MOST_PADDED` times their own."""
+        first, part, tokens = 0, list[int](), 0
+        for length in lengths:
+            if length * (len(part) + 1) > MOST_PADDED * (tokens + length):
+                yield PaddedTails(part, first, shared)
+                first, part, tokens = first + tokens, [], 0
+            part.append(length)
+            tokens += length
+        yield PaddedTails(part, first, shared)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, k_shared: Tensor, v_shared: Tensor, ends_only: bool) -> Tensor:
+        """(B, n, H, d) attention of the group's n tokens, or (B, C, H, d) of its end tokens.
+
+        q, k, v (B, T, H, d) of all packed tails; k_shared, v_shared (B, P, H, d).
+        """
+        keys, values = self._whole(k_shared, k), self._whole(v_shared, v)
+        if ends_only:
+            return _attend_to_all(q.index_select(1, self.ends)[:, :, None], keys, values, self.beyond)[:, :, 0]
+        return _attend_to_all(self._pad(q), keys, values, self.later).flatten(1, 2).index_select(1, self.unpadded)
+
+    def _whole(self, start: Tensor, tails: Tensor) -> Tensor:
+        """(B, C, P + J, H, d) of the shared start (B, P, H, d) and packed tails (B, T, H, d).
+
+        The start is repeated by `expand`: gathering it would add its gradients in no fixed order.
+        """
+        return torch.cat([start[:, None].expand(-1, len(self.rows), -1, -1, -1), self._pad(tails)], dim=2)
+
+    def _pad(self, tails: Tensor) -> Tensor:
+        """(B, C, J, H, d) of packed tails (B, T, H, d)."""
+        flat = tails.index_select(1, self.rows.flatten())  # `tails[:, self.rows]` would sort in its backward pass
+        return flat.view(len(tails), *self.rows.shape, *tails.shape[2:])
 
 
 class PackedPrompts(Prompts):
@@ -44,17 +99,9 @@ class PackedPrompts(Prompts):
         self.positions = nn.Buffer(torch.tensor(positions), persistent=False)
         self.ends = nn.Buffer(torch.tensor(lengths).cumsum(0) - 1, persistent=False)  # (K,) positions of end tokens
         self.unsort = nn.Buffer(torch.tensor(order).argsort(), persistent=False)
-        # For all prompts at once, with all tails at the length J of the longest: each row names the tokens of one tail.
-        place, own = torch.arange(lengths[-1]), torch.tensor(lengths)[:, None]
-        beyond = place >= own
-        rows = (place + self.ends[:, None] + 1 - own).masked_fill(beyond, 0)
-        later = torch.ones(len(place), len(place), dtype=torch.bool).triu(1)
-        self.rows = nn.Buffer(rows, persistent=False)  # (K, J)
-        self.beyond = nn.Buffer(F.pad(beyond, (shared, 0))[:, None, None], persistent=False)  # (K, 1, 1, P + J)
-        self.later = nn.Buffer(F.pad(later, (shared, 0)), persistent=False)  # (J, P + J)
-        self.later_start = nn.Buffer(torch.ones(shared, shared, dtype=torch.bool).triu(1), persistent=False)  # (P, P)
-        unpadded = [k * len(place) + i for k, length in enumerate(lengths) for i in range(length)]
-        self.unpadded = nn.Buffer(torch.tensor(unpadded), persistent=False)  # (T,) indices in K * J
+        later = torch.ones(shared, shared, dtype=torch.bool).triu(1)
+        self.later = nn.Buffer(later, persistent=False)  # (P, P): tokens of the start that each of them does not see
+        self.padded = nn.ModuleList(PaddedTails.split(lengths, shared))
 
     def _cut(self, max_tokens: int) -> Iterator[PackedPrompts]:
         part: list[Prompt] = []
@@ -85,20 +132,6 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, k_shared: Tensor, v_shared: Tensor)
     shared = k_shared.shape[1]
     mixed = torch.einsum("bchip,bphd->bcihd", weights[..., :shared], v_shared)
     return mixed + torch.einsum("bchij,bcjhd->bcihd", weights[..., shared:], v)
-
-
-def _pad(tails: Tensor, rows: Tensor) -> Tensor:
-    """(B, K, J, H, d) values of packed tails (B, T, H, d) at the indices (K, J)."""
-    flat = tails.index_select(1, rows.flatten())  # the backward pass of `tails[:, rows]` would sort the indices
-    return flat.view(len(tails), *rows.shape, *tails.shape[2:])
-
-
-def _whole(start: Tensor, tails: Tensor, rows: Tensor) -> Tensor:
-    """(B, K, P + J, H, d) of the shared start (B, P, H, d) and packed tails (B, T, H, d).
-
-    The start is repeated by `expand`: gathering it would add its gradients in no fixed order.
-    """
-    return torch.cat([start[:, None].expand(-1, len(rows), -1, -1, -1), _pad(tails, rows)], dim=2)
 
 
 def _attend_to_all(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
@@ -137,18 +170,17 @@ class TextTower(BlockTower):
 
     def _at_once(self, x: Tensor, prompts: PackedPrompts) -> Tensor:
         """(B, K, D) of the last layer's end tokens from the embedded start and tails (B, P + T, D)."""
-        sizes, rows = (prompts.shared, prompts.num_tokens), prompts.rows
+        sizes = (prompts.shared, prompts.num_tokens)
         for block in self.blocks:
+            ends_only = block is self.blocks[-1]
             (q_start, q), (k_start, k), (v_start, v) = (y.split(sizes, 1) for y in queries_keys_values(block, x))
-            keys, values = _whole(k_start, k, rows), _whole(v_start, v, rows)
-            if block is self.blocks[-1]:
-                asking = q.index_select(1, prompts.ends)[:, :, None]
-                mixed = _attend_to_all(asking, keys, values, prompts.beyond)[:, :, 0]
-                return finish(block, x.index_select(1, prompts.shared + prompts.ends), mixed.flatten(-2))
-            alone = _attend_to_all(q_start[:, None], k_start[:, None], v_start[:, None], prompts.later_start)[:, 0]
-            mixed = _attend_to_all(_pad(q, rows), keys, values, prompts.later).flatten(1, 2)
-            tails = mixed.index_select(1, prompts.unpadded)
-            x = finish(block, x, torch.cat([alone, tails], dim=1).flatten(-2))
+            mixed = [each(q, k, v, k_start, v_start, ends_only) for each in prompts.padded]
+            if ends_only:
+                x = x.index_select(1, prompts.shared + prompts.ends)
+            else:
+                start = _attend_to_all(q_start[:, None], k_start[:, None], v_start[:, None], prompts.later)[:, 0]
+                mixed = [start, *mixed]
+            x = finish(block, x, torch.cat(mixed, dim=1).flatten(-2))
         return x
 
     def _block(
