@@ -12,6 +12,8 @@ from pathlib import Path
 from tests.conftest import ROOT
 from tpt.cli.programs.opening import LINE
 
+# W&B sets these in a process that uses it, such as that of earlier tests; its own processes would then be shared.
+OF_WANDB = ("WANDB_SERVICE", "WANDB_MODE", "WANDB_SHOW_INFO")
 # One thread: rounding depends on the number of threads, and the tests share the cores.
 QUICK = ("threads=1", "logger=none", "cache=off", "views.num_views=10")
 
@@ -24,7 +26,7 @@ def start(folder: Path, *arguments: str, script: str = "test_time.py", **env: st
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **env},
+        env={name: value for name, value in os.environ.items() if name not in OF_WANDB} | env,
     )
 
 
