@@ -255,8 +255,7 @@ def test_a_full_disk(tmp_path: Path, small: list[str], image_tree: Path) -> None
 @pytest.mark.slow
 def test_a_run_continues_when_wandb_is_killed(tmp_path: Path) -> None:
     settings = [a for a in SLOW if a != "logger=none"]
-    settings += ["hydra.run.dir=run", "logger=wandb", "callbacks.metrics.every_n_images=2"]
-    process = start(tmp_path, *settings, WANDB__SERVICE_WAIT="200")  # by default, 30 s: too few on a busy machine
+    process = start(tmp_path, *settings, "hydra.run.dir=run", "logger=wandb", "callbacks.metrics.every_n_images=2")
 
     def cores() -> list[int]:
         return [pid for pid in children(process.pid) if "wandb-core" in Path(f"/proc/{pid}/cmdline").read_text()]
