@@ -14,6 +14,7 @@ from tpt.clip.text_tower import MOST_PADDED, PackedPrompts, PaddedTails, TextTow
 from tpt.clip.tower import slot
 from tpt.clip.weights.files import from_openai_file
 from tpt.clip.weights.pretrained import wrap
+from tpt.methods.tuner import graph_tokens
 
 SENTENCES = [
     "a",
@@ -71,3 +72,9 @@ def test_padding_is_limited(lengths: list[int]) -> None:
     assert [int(end) for group in groups for end in group.ends] == (torch.tensor(lengths).cumsum(0) - 1).tolist()
     assert all(group.rows.numel() <= MOST_PADDED * len(group.unpadded) for group in groups)
     assert len(groups) == 1 or max(lengths) * len(lengths) > MOST_PADDED * sum(lengths)
+
+
+def test_padding_takes_memory_from_the_graph(clip: tpt.CLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = graph_tokens(clip.text, clip.device)
+    monkeypatch.setattr(TextTower, "pads", True)
+    assert 0 < graph_tokens(clip.text, clip.device) < packed

@@ -55,6 +55,11 @@ class Tower(nn.Module):
         """Token width D."""
         return int(self.token_embedding.embedding_dim)
 
+    @property
+    def pads(self) -> bool:
+        """Whether attention pads packed prompts, which takes more memory per token; see `TextTower`."""
+        return False
+
     def pack(self, prompts: Sequence[Prompt], shared: int) -> Prompts:
         """Packs prompts from start to end token, without padding, whose first `shared` entries are the same in all."""
         raise NotImplementedError

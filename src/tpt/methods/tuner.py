@@ -29,7 +29,7 @@ GRAPH_BYTES = 4 * 2**30  # enough for ImageNet's classes with the text tower of 
 # Floats that a layer keeps for each token, in units of its width D: the inputs of two normalisations (2), queries, keys
 # and values with their copies by prompt length (about 8), and the hidden units before and after QuickGELU's gate (8).
 FLOATS_PER_WIDTH = 18
-PADDED_FLOATS_PER_WIDTH = 27  # with keys and values padded, as on a GPU; 22 for ImageNet's classes
+PADDED_FLOATS_PER_WIDTH = 27  # of a tower that `pads`; 22 for ImageNet's classes
 
 Penalty = Callable[[Tensor], Tensor]  # as from `TPT.penalty`
 
@@ -243,7 +243,7 @@ def graph_tokens(tower: Tower, device: torch.device) -> int:
     """
     half = free_memory(device) // 2
     budget = GRAPH_BYTES if half >= GRAPH_BYTES else 2 ** int(math.log2(max(half, 2**20)))
-    floats = FLOATS_PER_WIDTH if device.type == "cpu" else PADDED_FLOATS_PER_WIDTH
+    floats = PADDED_FLOATS_PER_WIDTH if tower.pads else FLOATS_PER_WIDTH
     return max(1, budget // (4 * floats * tower.width * tower.depth))
 
 
