@@ -21,6 +21,7 @@ from tpt.cli.quoting import for_hydra
 from tpt.cli.resume import enter, resumable
 from tpt.cli.settings.parts import leaves
 from tpt.clip.model import CLIP
+from tpt.clip.weights.pretrained import usable_device
 from tpt.engine.callbacks.processes import refuse_copies
 from tpt.engine.tasks.method_maker import MethodMaker
 from tpt.errors import UserError
@@ -43,7 +44,7 @@ class Parts:
                 device = device or ("cuda" if torch.cuda.is_available() else "cpu")
                 clip = instantiate(cfg.backbone, device=str(device))
             elif device is not None:
-                clip = clip.to(device)
+                clip = clip.to(usable_device(device))
             views = instantiate(cfg.views)(**clip.preprocessing)
             return Parts(clip, views, MethodMaker(clip, instantiate(cfg.context), instantiate(cfg.method)))
         except InstantiationException as error:

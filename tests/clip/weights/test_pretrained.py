@@ -14,12 +14,13 @@ from safetensors.torch import save_file
 
 import tpt
 from tests import noise_models
+from tests.conftest import noise_image
 from tests.noise_models import CONFIG
 from tpt.clip.weights.archive import read_weights
 from tpt.clip.weights.hub import FetchError
 from tpt.clip.weights.named import preprocessing_of
 from tpt.clip.weights.pretrained import wrap
-from tpt.errors import WeightsFileError
+from tpt.errors import UserError, WeightsFileError
 
 
 @pytest.fixture(autouse=True)
@@ -217,10 +218,15 @@ def test_quick_gelu_is_never_silently_wrong(
         torch.testing.assert_close(clip.encode_image(images), made.eval().encode_image(images, normalize=True))
 
 
-def test_an_absent_gpu_and_a_wrong_precision_are_refused() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    with pytest.raises(ValueError, match="no CUDA GPU for device='cuda'"):
-        tpt.load_clip("emoji-mini", device="cuda")
+@pytest.mark.parametrize("device", ["cuda:77", "mps:7", "xpu:7", "meta", "nonsense", "cuda:-3", ""])
+def test_a_device_that_this_machine_does_not_have_is_refused(device: str, clip: tpt.CLIP) -> None:
+    message = f"Expected a device of this machine, got device='{device}'"
+    with pytest.raises(UserError, match=message):
+        tpt.load_clip("emoji-mini", device=device)
+    with pytest.raises(UserError, match=message):  # a CLIP of the user's own is moved
+        tpt.predict(noise_image(0), ["cat", "dog"], backbone=clip, method="zero_shot", device=device)
+
+
+def test_a_wrong_precision_is_refused() -> None:
     with pytest.raises(ValueError, match="Expected `precision` to be fp32 or bf16 or fp16, got 'fp8'"):
         tpt.load_clip("emoji-mini", precision="fp8")

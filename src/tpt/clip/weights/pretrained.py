@@ -67,6 +67,7 @@ def load_clip(
 
         Others: `load_clip("ViT-B-16-quickgelu", "openai")`, the paper's; `load_clip(pretrained="clip.pt")`, a file.
     """
+    device = usable_device(device)
     tokenizer: Tokenizer | None = None
     if name is None and pretrained is None:
         name = EMOJI_MINI
@@ -82,7 +83,7 @@ def load_clip(
     label = clip_label(name, pretrained)
     given = {"mean": mean, "std": std, "resize_mode": resize, "interpolation": interpolation}
     prepare(model, {key: value for key, value in given.items() if value is not None}, "`backbone`")
-    return wrap(model, label, precision, channels_last, compile, tokenizer).to(usable_device(device))
+    return wrap(model, label, precision, channels_last, compile, tokenizer).to(device)
 
 
 def clip_label(name: str | None, pretrained: str | Path | None = None) -> str:
@@ -98,11 +99,15 @@ def _looks_like_path(pretrained: str | Path) -> bool:
 
 
 def usable_device(device: str | torch.device) -> torch.device:
-    """`device` as a torch device; raises a UserError if this machine does not have it."""
-    device = torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"This machine has no CUDA GPU for device={str(device)!r}. Use 'cpu'.")
-    return device
+    """`device` as a torch device; raises a UserError if this machine cannot compute on it."""
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).item()  # `meta` has no values
+    except (RuntimeError, AssertionError) as error:  # depends on the kind of device
+        reason = str(error).partition(". ")[0].partition("\n")[0].rstrip(".")
+        given = f"device={str(device)!r} ({reason})"
+        raise UserError(f"Expected a device of this machine, got {given}; use 'cpu'.") from error
+    return found
 
 
 def wrap(
