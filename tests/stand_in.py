@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import tpt
 
-class GivenText(nn.Module):
+
+class GivenText(tpt.CLIP):
     """A fake CLIP whose text tower encodes only the class names `class 0`, `class 1` and so on.
 
     Args:
@@ -19,14 +21,21 @@ class GivenText(nn.Module):
     """
 
     def __init__(self, text_KE: Tensor, logit_scale: float = 100.0) -> None:
-        super().__init__()
-        self.text_KE, self.logit_scale, self.embed_dim = text_KE, logit_scale, text_KE.shape[1]
-        self.device = text_KE.device
+        nn.Module.__init__(self)
+        self.text_KE, self.logit_scale = text_KE, logit_scale
         self.tokenizer = SimpleNamespace(encode=lambda words: list(words.encode()))
         self.class_names = [f"class {k}" for k in range(len(text_KE))]
 
-    def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        return torch.stack([self.text_KE[self.class_names.index(prompt)] for prompt in prompts])
+    @property
+    def embed_dim(self) -> int:
+        return self.text_KE.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.text_KE.device
+
+    def encode_text(self, texts: str | Sequence[str]) -> Tensor:
+        return torch.stack([self.text_KE[self.class_names.index(text)] for text in texts])
 
     def make(self, kind: Any, **settings: Any) -> Any:
         """Returns a method of class `kind` with these classes and text features."""

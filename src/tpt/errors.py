@@ -4,7 +4,8 @@ These errors become one sentence on the command line.  Any other exception is a 
 
 Each limit is written once, in the annotation of its parameter: `steps: Count = 1`, or
 `tau: Annotated[float, Gt(0), Lt(1)] = 0.9`.  `checked` enforces it when the class is created from Python, and the
-command line enforces it before it loads anything.
+command line enforces it before it loads anything.  An object with advice, as `clip: Annotated[CLIP, "load one with
+tpt.load_clip"]`, must be of that class.
 """
 
 from __future__ import annotations
@@ -104,6 +105,15 @@ def fits(hint: Any, value: Any) -> bool:
     return True
 
 
+def kinds(hint: Any) -> tuple[type, ...]:
+    """The classes of which one is required by an annotation with advice; empty for any other annotation."""
+    if get_origin(hint) is not Annotated or is_plain(hint) or not way_out(hint):
+        return ()
+    allowed = get_args(hint)[0]
+    members = get_args(allowed) if get_origin(allowed) in _UNIONS else (allowed,)
+    return tuple(get_origin(member) or member for member in members)
+
+
 def in_words(hint: Any) -> str:
     """The values that a plain annotation allows, in words that follow a setting's name."""
     return "to be " + " or ".join(_words(hint))
@@ -146,13 +156,24 @@ def refuse(name: str, hint: Any, value: Any) -> Any:
     """Returns a value, with a number of NumPy as Python's.
 
     Raises:
-        UserError: the value does not fit the annotation, for which `is_plain` holds; the message names the parameter.
+        UserError: the value does not fit the annotation, which is plain (see `is_plain`) or requires a class (see
+            `kinds`); the message names the parameter.
     """
+    if classes := kinds(hint):
+        if not isinstance(value, classes):
+            names = " or ".join("null" if one is type(None) else f"a {one.__name__}" for one in classes)
+            raise UserError(f"Expected `{name}` to be {names}, got {_short(value)}{way_out(hint)}.")
+        return value
     if isinstance(value, Real) and not isinstance(value, bool):
         value = int(value) if isinstance(value, Integral) else float(value)
     if not fits(hint, value):
         raise UserError(f"Expected `{name}` {in_words(hint)}, got {value!r}{way_out(hint)}.")
     return value
+
+
+def _short(value: Any) -> str:
+    """A value's class, and a text itself."""
+    return repr(value[:60]) if isinstance(value, str) else type(value).__name__
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -166,13 +187,13 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 def checked(function: _Function) -> _Function:
     """Makes a function or constructor check its arguments against their annotations on each call.
 
-    Arguments whose annotations are not plain (see `is_plain`) are not checked.
+    Checks arguments whose annotations are plain (see `is_plain`) or require a class (see `kinds`), and no others.
     """
     signature = inspect.signature(function)
 
     @functools.cache
     def limits() -> dict[str, Any]:  # at the first call, since annotations may name types that are defined later
-        return {name: hint for name, hint in hints_of(function).items() if is_plain(hint)}
+        return {name: hint for name, hint in hints_of(function).items() if is_plain(hint) or kinds(hint)}
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -17,9 +17,11 @@ from tpt.data import EpisodeDataModule
 from tpt.data.pictures import Picture, class_list, given_pictures, is_one
 from tpt.engine.tasks.adaptation import AdaptationTask
 from tpt.engine.tasks.outcome import cut
+from tpt.errors import Count, Seed, checked
 from tpt.results.predictions import Predictions, prediction_of
 
 
+@checked
 def predict(
     images: Picture | Sequence[Picture],
     class_names: str | Path | Sequence[str],
@@ -27,12 +29,12 @@ def predict(
     method: str = "tpt",
     backbone: str | CLIP = "emoji_mini",
     pretrained: str | None = None,
-    num_views: int = 64,
-    top: int = 5,
-    batch_size: int = 8,
-    seed: int = 0,
+    num_views: Count = 64,
+    top: Count = 5,
+    batch_size: Count = 8,
+    seed: Seed = 0,
     device: str | torch.device | None = None,
-    settings: Sequence[str] = (),
+    settings: str | Sequence[str] = (),
     config_dir: str | Path | None = None,
     progress: bool = True,
 ) -> Predictions:
@@ -52,7 +54,7 @@ def predict(
         batch_size: pictures per batch; affects only rounding.
         seed: of the random views.
         device: where to compute; None takes a GPU if there is one.
-        settings: further settings, as on the command line of tpt-test, such as "method.steps=2".
+        settings: one or more further settings, as on the command line of tpt-test, such as "method.steps=2".
         config_dir: a folder with your own options, such as `method/mine.yaml`.
         progress: shows a progress bar on stderr if there is more than one batch.
 
@@ -62,6 +64,7 @@ def predict(
     Raises:
         UserError: a file, option or setting does not exist, or two class names are equal to the model.
     """
+    further = [settings] if isinstance(settings, str) else settings
     given: list[Any] = [images] if is_one(images) else list(images)  # type: ignore[arg-type] # a single one is no sequence
     own = backbone if isinstance(backbone, CLIP) else None
     groups = [("method", method), *([("backbone", backbone)] if isinstance(backbone, str) else [])]
@@ -73,7 +76,7 @@ def predict(
         made = picture_method(method, "predict")
         values = {"views.num_views": num_views if made.selects else min(num_views, 1), "seed": seed}
         weights = {} if pretrained is None else {"backbone.pretrained": pretrained}
-        parts = Parts.of(compose(groups, {**values, **weights}.items(), settings), own, device)
+        parts = Parts.of(compose(groups, {**values, **weights}.items(), further), own, device)
     data = EpisodeDataModule([dataset], batch_size, on_bad_image="skip").use_views(parts.views)
     parts.make_method.check(data.num_views())
     task = AdaptationTask(parts.clip, parts.make_method, [dataset], encoders=parts.make_method.encoders)

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, overload
+from typing import Annotated, Any, Literal, overload
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CPU_PIXELS = 8 * 224**2  # per pass on a CPU; the activations of more pixels do not fit into its cache
+LARGEST = 10  # no normalised pixel is larger: of SigLIP they are within 1, of CLIP within 2.2
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -133,7 +134,11 @@ class CLIP(nn.Module):
 
         Returns:
             (N, E) float32.
+
+        Raises:
+            UserError: not a tensor of images of the model's size, or floats that are not normalised.
         """
+        self._check(images, "images of shape (N, 3, {0}, {0})", (4,))
         size = self.images_per_pass
         try:
             features = torch.cat([self._encode(part) for part in images.split(size)])
@@ -147,6 +152,22 @@ class CLIP(nn.Module):
             self.max_images = size
             return self.encode_image(images, normalize)
         return F.normalize(features, dim=-1) if normalize else features
+
+    def _check(self, images: Tensor, expected: str, dimensions: tuple[int, ...]) -> None:
+        """Raises a UserError for what cannot be images for this model; logs a warning for what is probably not."""
+        size = (3, self.image_size, self.image_size)
+        if not isinstance(images, Tensor) or images.ndim not in dimensions or images.shape[-3:] != size:
+            got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+            raise UserError(
+                f"Expected {expected.format(size[1])}, got {got}; make them from an image with `tpt.Views`."
+            )
+        if images.dtype != torch.uint8 and images.numel():
+            low, high = (float(x) for x in images.detach().aminmax())
+            read = f"floats from {low:.3g} to {high:.3g}"
+            if max(-low, high) > LARGEST:
+                raise UserError(f"Expected uint8 pixels or normalised floats, got {read}; pass pixels as uint8.")
+            if 0 <= low < high <= 1:
+                log.warning("The images are %s: is `Normalize` with the model's mean and std missing?", read)
 
     def _encode(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
@@ -198,18 +219,14 @@ class CLIP(nn.Module):
             >>> clip.encode_views(views[None]).shape == (1, 8, clip.embed_dim)
             True
         """
-        if views.ndim not in (4, 5) or views.shape[-3] != 3:
-            raise UserError(
-                f"Expected views of shape (V, 3, H, W) or (B, V, 3, H, W), got {tuple(views.shape)}; "
-                "make them from an image with `tpt.views`."
-            )
+        self._check(views, "views of shape (V, 3, {0}, {0}) or (B, V, 3, {0}, {0})", (4, 5))
         features = self.encode_image(views.flatten(0, -4), normalize=False).unflatten(0, views.shape[:-3])
         unit = F.normalize(features, dim=-1)
         return (unit, features[..., 0, :].norm(dim=-1)) if return_norm else unit
 
     @torch.no_grad()
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Unit-length features (N, E) of whole sentences.
+    def encode_text(self, texts: str | Sequence[str]) -> Tensor:
+        """Unit-length features (N, E) of N whole sentences, or (1, E) of a single one.
 
         Example:
             >>> import tpt
@@ -217,6 +234,7 @@ class CLIP(nn.Module):
             >>> text.norm(dim=-1).allclose(torch.ones(2))
             True
         """
+        texts = [texts] if isinstance(texts, str) else texts
         prompts = self.tokenizer.wrap_all(texts, self.text.context_length)
         packed = self.text.pack(prompts, shared=len(self.tokenizer.start))
         return self.text(packed.to(self.device))  # type: ignore[no-any-return]
@@ -247,6 +265,9 @@ class CLIP(nn.Module):
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that depend on the weights, the temperature, the precision and the image size."""
         return tensors_digest(self.state_dict(), f"{self.logit_scale!r} {self.precision} {self.image_size}")
+
+
+LoadedCLIP = Annotated[CLIP, "load one with tpt.load_clip"]
 
 
 def _pooled(out: Tensor | tuple[Tensor, ...]) -> Tensor:

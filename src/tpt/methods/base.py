@@ -10,7 +10,7 @@ import torch
 from annotated_types import Gt, Le
 from torch import Tensor, nn
 
-from tpt.clip.model import CLIP
+from tpt.clip.model import CLIP, LoadedCLIP
 from tpt.clip.other_views import encode_all
 from tpt.clip.prompts.text_bank import TextBank, TextSettings
 from tpt.errors import Natural, UserError, checked
@@ -19,6 +19,7 @@ from tpt.methods.functional import entropy, num_selected, select_confident
 # The share of the views that a method trusts.
 ViewShare = Annotated[float, Gt(0), Le(1), "use `method=zero_shot` to classify the image without views"]
 IMAGE = "image"  # the name of the method's own encoder
+MOST_OFF = 0.01  # by which a unit vector's length may differ from 1, for features that were stored in half precision
 IMAGE_NORM = f"{IMAGE}_norm"  # the length of view 0's feature before it was scaled to 1
 
 
@@ -154,7 +155,7 @@ class Method(Declared, TextSettings, ABC):
     selects: ClassVar[bool] = True
     encoders: ClassVar[tuple[str, ...]] = ()
     paper: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    clip: CLIP = field(kw_only=False)
+    clip: LoadedCLIP = field(kw_only=False)
     class_names: Sequence[str] = field(kw_only=False)
 
     def __post_init__(self) -> None:
@@ -222,11 +223,12 @@ class Method(Declared, TextSettings, ABC):
                 same views from another encoder.  Those that `needs` does not name are ignored.
 
         Raises:
-            UserError: a wrong shape, features that are not finite (the message names the images), or a missing
-                input that the method needs.
+            UserError: a wrong shape, features that are not finite (the message names the images) or not of unit length,
+                or a missing input that the method needs.
         """
         if image_norm is not None:
             extras[IMAGE_NORM] = image_norm
+        features = torch.as_tensor(features, device=self.clip.device)
         out = self.adapt(self._batch(features), **self._needed(features, extras))
         return out if features.ndim == 3 else out.squeeze()
 
@@ -237,15 +239,22 @@ class Method(Declared, TextSettings, ABC):
 
     def _batch(self, features: Tensor) -> Tensor:
         width = self.clip.embed_dim
-        if features.ndim not in (2, 3) or features.shape[-1] != width or features.shape[-2] < 1:
+        if features.ndim not in (2, 3) or features.shape[-1] != width or 0 in features.shape:
             raise UserError(
                 f"Expected view features of shape (V, {width}) or (B, V, {width}), got {tuple(features.shape)}; "
                 "compute them with `clip.encode_views`."
             )
         features_BVE = features if features.ndim == 3 else features[None]
         _refuse_not_finite(features_BVE)
+        features_BVE = features_BVE.float()
+        low, high = (float(x) for x in features_BVE.norm(dim=-1).aminmax())
+        if max(1 - low, high - 1) > MOST_OFF:  # the temperature would be another
+            raise UserError(
+                f"Expected view features of length 1, got lengths from {low:.3g} to {high:.3g}; divide each by its "
+                "length, as `clip.encode_views` does."
+            )
         self.check_views(features_BVE.shape[1])
-        return features_BVE.float()
+        return features_BVE
 
     def _needed(self, features: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The inputs in `needs` as float32 batches: (B,) lengths, and (B, V, E2) features."""

@@ -1,7 +1,7 @@
 """Test-time prompt tuning: Shu et al., NeurIPS 2022."""
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ class TPT(SelectingMethod):
     paper: ClassVar = {"": {"steps": 1, "selection_p": 0.1, "lr": 5e-3}}
     steps: Natural = 1
     lr: NotNegative = 5e-3
-    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW
+    optimizer: Annotated[Callable[..., torch.optim.Optimizer], "pass a class of torch.optim"] = torch.optim.AdamW
     max_graph_tokens: Natural | None = None
 
     def __post_init__(self) -> None:

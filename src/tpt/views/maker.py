@@ -119,7 +119,13 @@ class Views:
         Args:
             image: RGB image.
             identity: names of the dataset and the image; the random numbers depend only on it and on `seed`.
+
+        Raises:
+            UserError: not an RGB image of PIL.
         """
+        if not isinstance(image, Image.Image) or image.mode != "RGB":
+            got = f"mode {image.mode}" if isinstance(image, Image.Image) else type(image).__name__
+            raise UserError(f"Expected an RGB image of PIL, got {got}; use PIL.Image.open(FILE).convert('RGB').")
         return self.make(image, identity) if self.made_on == "loader" else self.plan(image, identity)
 
     def make(self, image: Image.Image, identity: str) -> Tensor:

@@ -112,9 +112,10 @@ def _arguments(made: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
 
 def of_config(hint: Any) -> Any:
     """What an annotation allows in a configuration, where paths are text and objects are parts; None for anything."""
-    origin = get_origin(hint) or hint
     if is_plain(hint):
         return hint
+    hint = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    origin = get_origin(hint) or hint
     if origin in (Union, types.UnionType):
         members = [of_config(member) for member in get_args(hint)]
         return None if None in members else Union[tuple(members)]  # noqa: UP007 -- of a list

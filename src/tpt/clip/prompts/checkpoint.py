@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tpt.clip.model import CLIP
+from tpt.clip.model import CLIP, LoadedCLIP
 from tpt.clip.prompts.conditional import ConditionalContext, MetaInput, MetaNet
 from tpt.clip.prompts.context import Context, Origin, Position, vectors_before
 from tpt.clip.weights.archive import DIGEST, read_checkpoint, sealed
@@ -100,7 +100,7 @@ def load_context(
 
 @checked
 def context_from_file(
-    clip: CLIP,
+    clip: LoadedCLIP,
     path: Filled | Path | None,
     *,
     kind: Literal["coop", "cocoop"] | None = None,

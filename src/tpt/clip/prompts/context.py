@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tpt.clip.model import CLIP, tensors_digest
+from tpt.clip.model import CLIP, LoadedCLIP, tensors_digest
 from tpt.errors import ContextFileError, Count, Seed, UserError, checked
 
 CLASS_TOKEN = "[CLS]"
@@ -131,7 +131,7 @@ def vectors_before(n_ctx: Count, class_token_position: Position) -> int:
 
 
 @checked
-def context_from_words(clip: CLIP, ctx_init: str, class_token_position: Position = "end") -> Context:
+def context_from_words(clip: LoadedCLIP, ctx_init: str, class_token_position: Position = "end") -> Context:
     """A context from the token embeddings of words.
 
     Each token gives one vector, so a word of several tokens gives several.  The official code counts words and takes
@@ -185,7 +185,11 @@ def words_around(ctx_init: str) -> tuple[str, str, str]:
 
 @checked
 def random_context(
-    clip: CLIP, n_ctx: Count, class_token_position: Position = "end", seed: Seed = 0, num_classes: int | None = None
+    clip: LoadedCLIP,
+    n_ctx: Count,
+    class_token_position: Position = "end",
+    seed: Seed = 0,
+    num_classes: int | None = None,
 ) -> Context:
     """A random context, from a normal distribution with standard deviation 0.02 (Zhou et al., IJCV 2022, section 4.1).
 

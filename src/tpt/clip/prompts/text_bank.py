@@ -5,35 +5,38 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from tpt.clip.model import CLIP
+from tpt.clip.model import LoadedCLIP
 from tpt.clip.prompts.conditional import ConditionalContext, MetaInput
 from tpt.clip.prompts.context import Context, Position, context_from_words, random_context
 from tpt.clip.prompts.learner import PromptLearner, check_class_names, clean_name
 from tpt.clip.texts import load_descriptions, load_templates
-from tpt.errors import Count, Seed, checked, refuse_one_prompt
+from tpt.errors import Count, Seed, UserError, checked, refuse_one_prompt
 
 MAX_TOKENS = 16384
+WORDS = "a photo of a"  # the paper's context
 PROMPT = "a photo of a {}."  # before descriptions if there are no templates
 
 
 Templates = str | Sequence[str] | None
 Descriptions = str | Mapping[str, Sequence[str]] | None
+GivenContext = Annotated[Context | ConditionalContext | None, "load it with tpt.load_context"]
 
 
 @dataclass(kw_only=True, eq=False)
 class TextSettings:
     """The settings of `TextBank`, which every method has: where text features come from."""
 
-    ctx_init: str | None = "a photo of a"
+    ctx_init: str | None = WORDS
     n_ctx: Count = 4
     class_token_position: Position = "end"
-    context: Context | ConditionalContext | None = None
+    context: GivenContext = None
     templates: Templates = None
     descriptions: Descriptions = None
     after_prompt: bool = False
@@ -66,17 +69,20 @@ class TextBank(nn.Module):
         seed: seed of the random vectors.
         meta_input: overrides the `meta_input` of a conditional context, which is then not noted.
         max_tokens: maximum prompt tokens per forward pass; it bounds memory and changes results only by rounding.
+
+    Raises:
+        UserError: a prompt or a context does not fit the backbone, or the text has several sources.
     """
 
     @checked
     def __init__(
         self,
-        clip: CLIP,
+        clip: LoadedCLIP,
         class_names: Sequence[str],
-        ctx_init: str | None = "a photo of a",
+        ctx_init: str | None = WORDS,
         n_ctx: Count = 4,
         class_token_position: Position = "end",
-        context: Context | ConditionalContext | None = None,
+        context: GivenContext = None,
         templates: Templates = None,
         descriptions: Descriptions = None,
         after_prompt: bool = False,
@@ -87,6 +93,13 @@ class TextBank(nn.Module):
         max_tokens: Count = MAX_TOKENS,
     ) -> None:
         super().__init__()
+        sources = {
+            f"`ctx_init` {ctx_init!r}": ctx_init not in (None, WORDS),
+            f"`context` ({'' if context is None else context.base.source})": context is not None,
+            "`templates` or `descriptions`": templates is not None or descriptions is not None,
+        }
+        if len(given := [name for name, is_given in sources.items() if is_given]) > 1:  # only one would be used
+            raise UserError(f"Expected one source of the classes' texts, got {' and '.join(given)}; leave one out.")
         self.clip = clip
         self.class_names = check_class_names(class_names)
         self.max_tokens = max_tokens

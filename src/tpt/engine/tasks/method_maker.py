@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from tpt.clip.model import CLIP
+from tpt.clip.prompts import context_from_file
 from tpt.data.catalog.entries import CROSS_DATASET, NATURAL_SHIFT
 from tpt.data.dataset import ImageDataset
 from tpt.errors import UserError
@@ -106,6 +107,9 @@ class MethodMaker:
         own: dict[str, Any] = {name: papers[name] for name in wanted}
         if (given | own).get("templates") == OWN:
             own["templates"] = [dataset.template]
+        texts = any((given | own).get(name) is not None for name in ("templates", "descriptions"))
+        if texts and self._make_context.func is not context_from_file:
+            context = None  # texts replace words, but not silently a learned context
         division = {key: value for key, value in self.division.items() if key != THREADS}
         method = self._make_method(clip=self.clip, class_names=dataset.class_names, context=context, **own, **division)
         method.notes = (*method.notes, *_departures({**given, **own}, papers, family_of(dataset)))
