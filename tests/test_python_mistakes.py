@@ -1,5 +1,6 @@
 """Mistakes in calls from Python: each is refused in one sentence, and what can be read with certainty is read."""
 
+import copy
 import logging
 import re
 from collections.abc import Callable
@@ -77,6 +78,21 @@ def test_two_sources_of_text_are_refused(given: dict[str, Any], clip: tpt.CLIP) 
     )
     with pytest.raises(UserError, match="one source of the classes' texts, got .*" + ".*".join(names)):
         tpt.ZeroShot(clip, CLASSES, **given)
+
+
+@pytest.mark.parametrize("name", ["steps", "lr", "optimizer", "ctx_init", "context", "class_names", "clip"])
+def test_a_setting_that_would_have_no_effect_later_is_refused(name: str, clip: tpt.CLIP) -> None:
+    made = method(clip)
+    before = getattr(made, name)
+    with pytest.raises(UserError, match=f"`{name}` as an argument of TPT, got it later"):
+        setattr(made, name, 3)
+    assert getattr(made, name) == before and copy.deepcopy(made).steps == 1
+
+
+def test_a_setting_that_has_an_effect_later_can_be_changed(clip: tpt.CLIP) -> None:
+    made, given = method(clip, selection_p=0.5), features(16)
+    made.selection_p = 0.25
+    assert torch.equal(made(given).logits, method(clip, selection_p=0.25)(given).logits)
 
 
 def test_features_are_read_from_numpy_lists_and_other_types(clip: tpt.CLIP) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tpt.clip.model import CLIP, LoadedCLIP
 from tpt.clip.other_views import encode_all
+from tpt.clip.prompts.learner import check_class_names
 from tpt.clip.prompts.text_bank import TextBank, TextSettings
 from tpt.errors import Natural, UserError, checked
 from tpt.methods.functional import entropy, num_selected, select_confident
@@ -145,6 +146,7 @@ class Method(Declared, TextSettings, ABC):
         needs: names of the extra inputs of `adapt`: one for each of `encoders`, and "image_norm" (`image_norm_B`), the
             length of view 0's feature, if the context is computed from that feature.
         notes: what the results must state about the method in addition to its settings.
+        made_from: names of parts -> the settings that they are made from, and which cannot be changed later.
 
     Raises:
         UserError: the class names or text settings do not fit the backbone.
@@ -155,13 +157,25 @@ class Method(Declared, TextSettings, ABC):
     selects: ClassVar[bool] = True
     encoders: ClassVar[tuple[str, ...]] = ()
     paper: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    made_from: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "bank": ("clip", "class_names", *(one.name for one in fields(TextSettings)))
+    }
     clip: LoadedCLIP = field(kw_only=False)
     class_names: Sequence[str] = field(kw_only=False)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute; raises a UserError if it is a setting whose part is already made."""
+        if any(name in names and hasattr(self, part) for part, names in self.made_from.items()):
+            kind = type(self).__name__
+            raise UserError(
+                f"Expected `{name}` as an argument of {kind}, got it later, without effect; make a new one."
+            )
+        super().__setattr__(name, value)
+
     def __post_init__(self) -> None:
+        self.class_names = check_class_names(self.class_names)
         text = {f.name: getattr(self, f.name) for f in fields(TextSettings)}
         self.bank = TextBank(self.clip, self.class_names, **text)
-        self.class_names = self.bank.class_names
         of_own = (IMAGE_NORM,) if self.bank.needs_norm else ()
         self.needs: tuple[str, ...] = (*of_own, *(f"{name}_features" for name in self.encoders))
         self.notes = self.bank.notes

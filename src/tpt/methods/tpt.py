@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tpt.clip.model import CLIP
 from tpt.errors import Natural, NotNegative, UserError
-from tpt.methods.base import Adaptation, SelectingMethod, gather_views
+from tpt.methods.base import Adaptation, Method, SelectingMethod, gather_views
 from tpt.methods.functional import marginal_entropy
 from tpt.methods.tuner import Penalty, PromptTuner, graph_tokens, refuse_inference_mode
 
@@ -49,6 +49,7 @@ class TPT(SelectingMethod):
 
     tunes: ClassVar[bool] = True
     paper: ClassVar = {"": {"steps": 1, "selection_p": 0.1, "lr": 5e-3}}
+    made_from: ClassVar = {**Method.made_from, "tuner": ("steps", "lr", "optimizer", "max_graph_tokens")}
     steps: Natural = 1
     lr: NotNegative = 5e-3
     optimizer: Annotated[Callable[..., torch.optim.Optimizer], "pass a class of torch.optim"] = torch.optim.AdamW

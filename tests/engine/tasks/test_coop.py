@@ -183,7 +183,7 @@ class StopInEpoch(Callback):
     [
         ("coop", 0, {"max_steps": 1000}),  # with max_steps, Lightning resumes differently
         pytest.param("cocoop", 0, {}, marks=pytest.mark.slow),
-        ("coop", 2, {}),
+        pytest.param("coop", 2, {}, marks=pytest.mark.slow),
         pytest.param("cocoop", 2, {}, marks=pytest.mark.slow),
     ],
 )

@@ -86,9 +86,10 @@ class AdaptationTask(LightningModule):
         if dataset_index not in self._methods:
             dataset = self.datasets[dataset_index]
             before, method = self._methods.popitem() if self._methods else (0, None)
-            if method is None or not same_text(type(method), self.datasets[before], dataset):
+            if method is not None and not same_text(type(method), self.datasets[before], dataset):
                 method = None
                 gc.collect()  # a prompt tuner and its engine form a reference cycle that holds a large graph
+            if method is None:
                 method = self.make_method(dataset).to(self.device)
             method.begin_dataset(len(dataset))
             if isinstance(method, StreamMethod) and dataset.name in self.states:
