@@ -1,9 +1,11 @@
 """Mistakes in calls from Python: each is refused in one sentence, and what can be read with certainty is read."""
 
 import copy
+import json
 import logging
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,9 @@ def method(clip: tpt.CLIP, **settings: Any) -> tpt.TPT:
         (lambda clip: tpt.context_from_words(None, "a photo"), "`clip` to be a CLIP, got NoneType"),
         (lambda clip: method(clip, context="model.pth"), "`context` .*, got 'model.pth'; load it with"),
         (lambda clip: method(clip, optimizer="adamw"), "`optimizer` to be a Callable, got 'adamw'"),
+        (lambda clip: tpt.RLCF(clip, CLASSES, reward="ViT-L-14"), "`reward` to be a CLIP, got 'ViT-L-14'"),
+        (lambda clip: tpt.save_context("x.safetensors", torch.zeros(4, WIDTH)), "`context` to be .* got Tensor"),
+        (lambda clip: tpt.AugMix(width=0), "`width` .* got 0"),
         (lambda clip: method(clip, selection_p=0), "`selection_p` .* got 0"),
         (lambda clip: method(clip)(features(16)[0]), r"\(V, 32\) or \(B, V, 32\), got \(32,\)"),
         (lambda clip: method(clip)(features(0, 16)), r"got \(0, 16, 32\)"),
@@ -114,6 +119,17 @@ def test_one_text_and_one_setting_need_no_list(clip: tpt.CLIP) -> None:
         noise_image(0), CLASSES, backbone=clip, method="zero_shot", settings=["method.templates=imagenet_7"]
     )
     assert one[0].probability == listed[0].probability
+
+
+def test_one_sentence_and_one_dataset_need_no_list(clip: tpt.CLIP, image_tree: Path, tmp_path: Path) -> None:
+    """A text is no list of its letters."""
+    given = {name: f"a picture of a {name}" for name in CLASSES}
+    expected = tpt.ZeroShot(clip, CLASSES, descriptions={name: [text] for name, text in given.items()}).bank()
+    (tmp_path / "texts.json").write_text(json.dumps(given))
+    for source in (given, str(tmp_path / "texts.json")):
+        assert torch.equal(tpt.ZeroShot(clip, CLASSES, descriptions=source).bank(), expected)
+    dataset = tpt.image_folder(image_tree)
+    assert tpt.EpisodeDataModule(dataset).datasets == [dataset]
 
 
 def test_images_that_seem_not_normalised_are_noted(clip: tpt.CLIP, caplog: pytest.LogCaptureFixture) -> None:

@@ -107,11 +107,14 @@ def fits(hint: Any, value: Any) -> bool:
 
 def kinds(hint: Any) -> tuple[type, ...]:
     """The classes of which one is required by an annotation with advice; empty for any other annotation."""
-    if get_origin(hint) is not Annotated or is_plain(hint) or not way_out(hint):
-        return ()
-    allowed = get_args(hint)[0]
-    members = get_args(allowed) if get_origin(allowed) in _UNIONS else (allowed,)
-    return tuple(get_origin(member) or member for member in members)
+    return () if is_plain(hint) or not way_out(hint) else _classes(hint)
+
+
+def _classes(hint: Any) -> tuple[type, ...]:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _classes(arguments[0])
+    return tuple(c for part in arguments for c in _classes(part)) if origin in _UNIONS else (origin or hint,)
 
 
 def in_words(hint: Any) -> str:

@@ -73,7 +73,8 @@ def test_missing_surplus_and_empty_classes_are_named(clip: tpt.CLIP) -> None:
     ("name", "content"),
     [
         ("a.json", "[1]"),
-        ("a.json", '{"cat": "text"}'),
+        ("a.json", '{"cat": 3}'),
+        ("a.json", '{"cat": ["a cat", 3]}'),
         ("a.json", "{"),
         ("a.csv", "name,text\ncat,a cat"),
         ("a.csv", ""),

@@ -45,17 +45,18 @@ def load_templates(source: str | Sequence[str]) -> list[str]:
 
 
 def load_descriptions(
-    source: str | Path | Mapping[str, Sequence[str]], class_names: Sequence[str]
+    source: str | Path | Mapping[str, str | Sequence[str]], class_names: Sequence[str]
 ) -> tuple[list[list[str]], str]:
     """Loads the sentences of each class, and a note on sentences of other classes, which is empty if there are none.
 
     Language models write such sentences (CuPL: Pratt et al., ICCV 2023).  The source is a JSON file
-    `{"class": ["sentence", ...]}`, a CSV file with columns `class` and `sentence`, or such a dictionary.  Names match
-    without regard to case, and with spaces equal to underscores.  Raises a UserError for another content, or if a class
-    has no sentence.
+    `{"class": ["sentence", ...]}`, a CSV file with columns `class` and `sentence`, or such a dictionary; a single
+    sentence needs no list.  Names match without regard to case, and with spaces equal to underscores.  Raises a
+    UserError for another content, or if a class has no sentence.
     """
     given = list(source.items()) if isinstance(source, Mapping) else _read(source)
     found: dict[str, list[str]] = {}
+    given = [(name, [texts] if isinstance(texts, str) else texts) for name, texts in given]
     for name, sentences in given:
         found.setdefault(text_key(name), []).extend(text.strip() for text in sentences if text.strip())
     if missing := [name for name in class_names if not found.get(text_key(name))]:
@@ -70,7 +71,7 @@ def load_descriptions(
     return [found[text_key(name)] for name in class_names], note
 
 
-def _read(source: str | Path) -> list[tuple[str, Sequence[str]]]:
+def _read(source: str | Path) -> list[tuple[str, str | Sequence[str]]]:
     """Class names, each with some of its sentences."""
     path = at_home(source)
     what = f'`descriptions` {path} as {{"class": ["sentence", ...]}} or as a CSV file with columns class and sentence'
@@ -80,6 +81,7 @@ def _read(source: str | Path) -> list[tuple[str, Sequence[str]]]:
             return [(row["class"], [row["sentence"] or ""]) for row in csv.DictReader(io.StringIO(text, newline=""))]
         found = list(dict(json.loads(text)).items())
         for name, sentences in found:
-            if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
+            listed = [sentences] if isinstance(sentences, str) else sentences
+            if not isinstance(listed, list) or not all(isinstance(sentence, str) for sentence in listed):
                 raise TypeError(f"{name!r} has no list of sentences")
         return found

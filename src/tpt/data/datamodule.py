@@ -216,7 +216,7 @@ class EpisodeDataModule(LightningDataModule):
     run whole datasets instead.
 
     Args:
-        datasets: the datasets to test on; their names must differ.
+        datasets: the dataset or datasets to test on; their names must differ.
         batch_size: images per batch.
         num_workers: number of data-loading workers; 0 loads in the main process.
         on_bad_image: "error" stops at an unreadable image; "skip" leaves it out and lists it in the results.
@@ -231,7 +231,7 @@ class EpisodeDataModule(LightningDataModule):
     @checked
     def __init__(
         self,
-        datasets: Sequence[ImageDataset],
+        datasets: ImageDataset | Sequence[ImageDataset],
         batch_size: Count = 8,
         num_workers: Natural = 0,
         on_bad_image: Literal["error", "skip"] = "error",
@@ -246,6 +246,7 @@ class EpisodeDataModule(LightningDataModule):
         outside_root: str | None = None,
     ) -> None:
         super().__init__()
+        datasets = [datasets] if isinstance(datasets, ImageDataset) else datasets
         datasets = [dataset.half(classes).subset(limit, seed) for dataset in datasets]
         datasets = with_outside(datasets, outside, outside_root, limit, seed)
         names = [d.name for d in datasets]

@@ -1,6 +1,5 @@
 """RLCF: a second CLIP rewards the most likely classes of the confident views; Zhao et al., ICLR 2024."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Annotated, ClassVar
 
@@ -8,12 +7,13 @@ import torch
 from annotated_types import Le
 from torch import Tensor
 
-from tpt.clip.model import CLIP
+from tpt.clip.model import LoadedCLIP
 from tpt.clip.prompts.context import words_around
 from tpt.clip.prompts.learner import clean_name
 from tpt.errors import Count, Natural, NotNegative, refuse
 from tpt.methods.base import gather_views
 from tpt.methods.tpt import TPT
+from tpt.methods.tuner import MakeOptimizer
 
 CLIP_SCORE = 2.5  # factor on the cosine (Hessel et al., EMNLP 2021)
 PLACEHOLDER = "X"  # replaces each vector of a context without words in the reward model's prompt
@@ -44,13 +44,13 @@ class RLCF(TPT):
     encoders: ClassVar = ("reward",)
     paper: ClassVar = {"": {"sample_k": 3, "steps": 3, "lr": 7e-3}, "fine_grained": {"steps": 5}}
 
-    reward: CLIP
+    reward: LoadedCLIP
     sample_k: Count = 3
     amplify: bool = False
     process_batch: bool = False
     steps: Natural = 3
     lr: NotNegative = 7e-3
-    optimizer: Callable[..., torch.optim.Optimizer] = OPTIMIZER
+    optimizer: MakeOptimizer = OPTIMIZER
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,5 @@
 """TPS: tunes a shift of the text features, so the text tower runs only once; Sui et al., WACV 2025."""
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from tpt.errors import Natural, NotNegative
 from tpt.methods.base import Adaptation, SelectingMethod, gather_views
 from tpt.methods.functional import marginal_entropy
-from tpt.methods.tuner import is_elementwise, refuse_inference_mode
+from tpt.methods.tuner import MakeOptimizer, is_elementwise, refuse_inference_mode
 
 
 class TPS(SelectingMethod):
@@ -32,7 +31,7 @@ class TPS(SelectingMethod):
     steps: Natural = 1
     lr: NotNegative = 5e-3
     per_class: bool = True
-    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW
+    optimizer: MakeOptimizer = torch.optim.AdamW
 
     def adapt(self, features_BVE: Tensor, **needed: Tensor) -> Adaptation:
         """Runs one episode for every image of the batch."""

@@ -1,7 +1,7 @@
 """Test-time prompt tuning: Shu et al., NeurIPS 2022."""
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from tpt.clip.model import CLIP
 from tpt.errors import Natural, NotNegative, UserError
 from tpt.methods.base import Adaptation, Method, SelectingMethod, gather_views
 from tpt.methods.functional import marginal_entropy
-from tpt.methods.tuner import Penalty, PromptTuner, graph_tokens, refuse_inference_mode
+from tpt.methods.tuner import MakeOptimizer, Penalty, PromptTuner, graph_tokens, refuse_inference_mode
 
 
 class TPT(SelectingMethod):
@@ -52,7 +52,7 @@ class TPT(SelectingMethod):
     made_from: ClassVar = {**Method.made_from, "tuner": ("steps", "lr", "optimizer", "max_graph_tokens")}
     steps: Natural = 1
     lr: NotNegative = 5e-3
-    optimizer: Annotated[Callable[..., torch.optim.Optimizer], "pass a class of torch.optim"] = torch.optim.AdamW
+    optimizer: MakeOptimizer = torch.optim.AdamW
     max_graph_tokens: Natural | None = None
 
     def __post_init__(self) -> None:

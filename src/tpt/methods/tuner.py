@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import psutil
 import torch
@@ -31,6 +31,7 @@ GRAPH_BYTES = 4 * 2**30  # enough for ImageNet's classes with the text tower of 
 FLOATS_PER_WIDTH = 18
 PADDED_FLOATS_PER_WIDTH = 27  # of a tower that `pads`; 22 for ImageNet's classes
 
+MakeOptimizer = Annotated[Callable[..., torch.optim.Optimizer], "pass a class of torch.optim"]
 Penalty = Callable[[Tensor], Tensor]  # as from `TPT.penalty`
 
 
@@ -60,7 +61,7 @@ class PromptTuner:
     penalty: Penalty | None
     steps: int
     lr: float
-    optimizer: Callable[..., torch.optim.Optimizer]
+    optimizer: MakeOptimizer
     max_tokens: int
     max_graph_tokens: int
 
@@ -204,7 +205,7 @@ class PromptTuner:
         return zip(*(t.detach().split(size) for t in tensors), strict=True)
 
 
-def is_elementwise(optimizer: Callable[..., torch.optim.Optimizer]) -> bool:
+def is_elementwise(optimizer: MakeOptimizer) -> bool:
     """Whether an optimizer is known to update each coordinate independently."""
     return type(optimizer([nn.Parameter(torch.zeros(1))], lr=1e-3)) in ELEMENTWISE
 

@@ -15,7 +15,7 @@ import numpy as np
 from annotated_types import Ge
 from PIL import Image, ImageOps
 
-from tpt.errors import checked
+from tpt.errors import Count, checked
 
 _BILINEAR = Image.Resampling.BILINEAR
 
@@ -88,7 +88,7 @@ class AugMix:
     """
 
     @checked
-    def __init__(self, severity: Annotated[float, Ge(0.1), "use augmix=null for none"] = 1.0, width: int = 3) -> None:
+    def __init__(self, severity: Annotated[float, Ge(0.1), "use augmix=null for none"] = 1.0, width: Count = 3) -> None:
         self.severity = severity
         self.width = width
 

@@ -70,7 +70,7 @@ class Views:
     @checked
     def __init__(
         self,
-        image_size: int,
+        image_size: Count,
         num_views: Count = 64,
         augmix: AugMix | None = None,
         seed: Seed = 0,

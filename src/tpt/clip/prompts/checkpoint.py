@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from tpt.errors import ContextFileError, Count, Filled, UserError, WeightsFileEr
 from tpt.files import readable, write_bytes
 from tpt.files.names import context_file
 
-LearnedContext = Context | ConditionalContext
+LearnedContext = Annotated[Context | ConditionalContext, "load it with tpt.load_context"]
 
 FORMAT = "tpt-context-1"
 NO_DIGEST = "the context's file holds no digest, so damage to it would not be noticed"
@@ -141,6 +141,7 @@ def refuse_misfit(make_context: partial[Any], name: str | None, pretrained: str 
         base.origin.check_name(label, base.source)
 
 
+@checked
 def save_context(path: Filled | Path, context: LearnedContext, backbone: CLIP | str = "") -> Path:
     """Writes a context to a `.safetensors` file without rounding, with the metadata needed to use it.
 

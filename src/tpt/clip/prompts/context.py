@@ -189,7 +189,7 @@ def random_context(
     n_ctx: Count,
     class_token_position: Position = "end",
     seed: Seed = 0,
-    num_classes: int | None = None,
+    num_classes: Count | None = None,
 ) -> Context:
     """A random context, from a normal distribution with standard deviation 0.02 (Zhou et al., IJCV 2022, section 4.1).
 

@@ -9,19 +9,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tpt.clip.model import CLIP
+from tpt.clip.model import CLIP, LoadedCLIP
 from tpt.clip.prompts.checkpoint import LearnedContext, learned_tensors
 from tpt.clip.prompts.learner import PromptLearner
-from tpt.errors import UserError
+from tpt.errors import UserError, checked
 from tpt.files import write_bytes, write_text
 
 PLACEHOLDER = "X"  # one token; the official prompts have it in place of each context vector
 
 
+@checked
 def export_public(
     directory: str | Path,
     context: LearnedContext,
-    clip: CLIP,
+    clip: LoadedCLIP,
     class_names: Sequence[str],
     epoch: int = 50,
     best: bool = False,

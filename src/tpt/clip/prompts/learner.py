@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 import torch
 from torch import Tensor, nn
 
-from tpt.clip.model import CLIP
+from tpt.clip.model import LoadedCLIP
 from tpt.clip.prompts.context import Context
 from tpt.clip.tokens import refuse_too_long
 from tpt.clip.tower import slot
@@ -58,7 +58,7 @@ class PromptLearner(nn.Module):
 
     def __init__(
         self,
-        clip: CLIP,
+        clip: LoadedCLIP,
         class_names: Sequence[str],
         context: Context,
         learned_class_token: bool = False,

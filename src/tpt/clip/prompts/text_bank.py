@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from tpt.clip.model import LoadedCLIP
+from tpt.clip.prompts.checkpoint import LearnedContext
 from tpt.clip.prompts.conditional import ConditionalContext, MetaInput
-from tpt.clip.prompts.context import Context, Position, context_from_words, random_context
+from tpt.clip.prompts.context import Position, context_from_words, random_context
 from tpt.clip.prompts.learner import PromptLearner, check_class_names, clean_name
 from tpt.clip.texts import load_descriptions, load_templates
 from tpt.errors import Count, Seed, UserError, checked, refuse_one_prompt
@@ -25,8 +25,7 @@ PROMPT = "a photo of a {}."  # before descriptions if there are no templates
 
 
 Templates = str | Sequence[str] | None
-Descriptions = str | Mapping[str, Sequence[str]] | None
-GivenContext = Annotated[Context | ConditionalContext | None, "load it with tpt.load_context"]
+Descriptions = str | Mapping[str, str | Sequence[str]] | None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -36,7 +35,7 @@ class TextSettings:
     ctx_init: str | None = WORDS
     n_ctx: Count = 4
     class_token_position: Position = "end"
-    context: GivenContext = None
+    context: LearnedContext | None = None
     templates: Templates = None
     descriptions: Descriptions = None
     after_prompt: bool = False
@@ -82,7 +81,7 @@ class TextBank(nn.Module):
         ctx_init: str | None = WORDS,
         n_ctx: Count = 4,
         class_token_position: Position = "end",
-        context: GivenContext = None,
+        context: LearnedContext | None = None,
         templates: Templates = None,
         descriptions: Descriptions = None,
         after_prompt: bool = False,
