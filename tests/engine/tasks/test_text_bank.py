@@ -44,6 +44,9 @@ def test_texts_replace_words_but_not_a_learned_context(
     make = partial(tpt.ZeroShot, **texts)
     words = MethodMaker(clip, partial(tpt.context_from_words, ctx_init="a drawing of"), make)(dataset)
     assert torch.equal(words.bank(), tpt.ZeroShot(clip, ["a", "b"], **texts).bank())
+    assert words.notes == (f"method.{next(iter(texts))} replaces the context (words: a drawing of)",)
+    default = MethodMaker(clip, partial(tpt.context_from_words, ctx_init="a photo of a"), make)(dataset)
+    assert default.notes == ()
     path = tpt.save_context(tmp_path / "context.safetensors", tpt.random_context(clip, 4))
     with pytest.raises(UserError, match="one source of the classes' texts, got `context`"):
         MethodMaker(clip, partial(tpt.context_from_file, path=path), make)(dataset)

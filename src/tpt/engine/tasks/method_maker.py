@@ -10,6 +10,7 @@ import torch
 
 from tpt.clip.model import CLIP
 from tpt.clip.prompts import context_from_file
+from tpt.clip.prompts.text_bank import WORDS
 from tpt.data.catalog.entries import CROSS_DATASET, NATURAL_SHIFT
 from tpt.data.dataset import ImageDataset
 from tpt.errors import UserError
@@ -107,12 +108,15 @@ class MethodMaker:
         own: dict[str, Any] = {name: papers[name] for name in wanted}
         if (given | own).get("templates") == OWN:
             own["templates"] = [dataset.template]
-        texts = any((given | own).get(name) is not None for name in ("templates", "descriptions"))
-        if texts and self._make_context.func is not context_from_file:
-            context = None  # texts replace words, but not silently a learned context
+        notes = _departures({**given, **own}, papers, family_of(dataset))
+        texts = [name for name in ("templates", "descriptions") if (given | own).get(name) is not None]
+        if texts and self._make_context.func is not context_from_file:  # a learned context is refused
+            context = None
+            if self.source != f"words: {WORDS}":
+                notes.append(f"method.{texts[0]} replaces the context ({self.source})")
         division = {key: value for key, value in self.division.items() if key != THREADS}
         method = self._make_method(clip=self.clip, class_names=dataset.class_names, context=context, **own, **division)
-        method.notes = (*method.notes, *_departures({**given, **own}, papers, family_of(dataset)))
+        method.notes = (*method.notes, *notes)
         return method
 
 
