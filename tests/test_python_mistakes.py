@@ -41,6 +41,8 @@ def method(clip: tpt.CLIP, **settings: Any) -> tpt.TPT:
         (lambda clip: tpt.RLCF(clip, CLASSES, reward="ViT-L-14"), "`reward` to be a CLIP, got 'ViT-L-14'"),
         (lambda clip: tpt.save_context("x.safetensors", torch.zeros(4, WIDTH)), "`context` to be .* got Tensor"),
         (lambda clip: tpt.AugMix(width=0), "`width` .* got 0"),
+        (lambda clip: method(clip, n_ctx=8), r"n_ctx=8 vectors, got 4 \(words: a photo of a\)"),
+        (lambda clip: method(clip, n_ctx=3, context=tpt.random_context(clip, 2)), r"n_ctx=3 vectors, got 2 \(random"),
         (lambda clip: method(clip, selection_p=0), "`selection_p` .* got 0"),
         (lambda clip: method(clip)(features(16)[0]), r"\(V, 32\) or \(B, V, 32\), got \(32,\)"),
         (lambda clip: method(clip)(features(0, 16)), r"got \(0, 16, 32\)"),

@@ -34,7 +34,7 @@ class RLCF(TPT):
             image instead of over the classes of each view.
         ctx_init: words of the prompt, which the reward model reads too; if None, it reads "X" for each of the `n_ctx`
             vectors.
-        n_ctx: number of vectors if there are no words.
+        n_ctx: number of vectors if there are no words, by default 4.
         steps: optimizer steps per image; the published scripts' 3 for ImageNet and its variants, and 5 for the ten
             fine-grained datasets.
         lr: learning rate; the published scripts' 7e-3.
@@ -55,7 +55,7 @@ class RLCF(TPT):
     def __post_init__(self) -> None:
         super().__post_init__()
         refuse("sample_k", Annotated[int, Le(len(self.class_names)), "there are no more classes"], self.sample_k)
-        words = " ".join([PLACEHOLDER] * self.n_ctx) if self.ctx_init is None else self.ctx_init
+        words = " ".join([PLACEHOLDER] * self.learner.context.n_ctx) if self.ctx_init is None else self.ctx_init
         before, _, behind = words_around(words)
         around = (before.strip(), behind.strip())
         self._prompts = [" ".join(filter(None, (around[0], clean_name(n), around[1]))) + "." for n in self.class_names]

@@ -266,6 +266,15 @@ def test_a_loss_that_is_not_finite_names_the_batch(pictures: Path, tmp_path: Pat
         fit(task, data(pictures), tmp_path, 3)
 
 
+@pytest.mark.parametrize("kind", [tpt.coop_task, tpt.cocoop_task])
+def test_a_number_of_vectors_that_the_words_do_not_have_is_noted(kind: Any) -> None:
+    clip = noise_clip()
+    for words, number, used in (("a photo of a", 8, False), ("a photo of a", 4, True), (None, 8, True)):
+        context = kind(clip, NAMES, ctx_init=words, n_ctx=number).learner.context
+        assert ("n_ctx=8 was not used" in context.note) is not used
+        assert context.n_ctx == (4 if words else number)
+
+
 def test_settings_out_of_range() -> None:
     with pytest.raises(ValueError, match="`epochs` to be a whole number of at least 1"):
         tpt.coop_task(noise_clip(), NAMES, epochs=0)

@@ -20,6 +20,7 @@ from tpt.clip.texts import load_descriptions, load_templates
 from tpt.errors import Count, Seed, UserError, checked, refuse_one_prompt
 
 MAX_TOKENS = 16384
+VECTORS = 4  # of a random context
 WORDS = "a photo of a"  # the paper's context
 PROMPT = "a photo of a {}."  # before descriptions if there are no templates
 
@@ -33,7 +34,7 @@ class TextSettings:
     """The settings of `TextBank`, which every method has: where text features come from."""
 
     ctx_init: str | None = WORDS
-    n_ctx: Count = 4
+    n_ctx: Count | None = None
     class_token_position: Position = "end"
     context: LearnedContext | None = None
     templates: Templates = None
@@ -53,7 +54,7 @@ class TextBank(nn.Module):
         clip: the frozen backbone.
         class_names: K names.
         ctx_init: context in words, with `[CLS]` at the position of the class name; None for `n_ctx` random vectors.
-        n_ctx: number of random vectors; ignored with `ctx_init`, whose tokens are counted instead.
+        n_ctx: number of random vectors, by default 4; with `ctx_init`, the number that its words must give.
         class_token_position: "end", "middle" or "front".
         context: a context instead of words, such as one learned with CoOp.  With a CoCoOp context, every image has its
             own, `base + meta_net(feature of view 0)`.
@@ -79,7 +80,7 @@ class TextBank(nn.Module):
         clip: LoadedCLIP,
         class_names: Sequence[str],
         ctx_init: str | None = WORDS,
-        n_ctx: Count = 4,
+        n_ctx: Count | None = None,
         class_token_position: Position = "end",
         context: LearnedContext | None = None,
         templates: Templates = None,
@@ -116,7 +117,12 @@ class TextBank(nn.Module):
         if context is None and ctx_init is not None:
             context = context_from_words(clip, ctx_init, class_token_position)
         elif context is None:
-            context = random_context(clip, n_ctx, class_token_position, seed)
+            context = random_context(clip, n_ctx or VECTORS, class_token_position, seed)
+        if n_ctx not in (None, context.base.n_ctx):
+            raise UserError(
+                f"Expected a context of n_ctx={n_ctx} vectors, got {context.base.n_ctx} ({context.base.source}); leave "
+                "n_ctx out, or use ctx_init=None for random vectors."
+            )
         if isinstance(context, ConditionalContext):
             self.conditional = context if meta_input is None else replace(context, meta_input=meta_input)
             context = context.base

@@ -189,7 +189,7 @@ def coop_task(
         shots: images per class; determines the number of epochs if `epochs` is None.
         dataset: catalogue key of the training dataset, which also determines the number of epochs.
         ctx_init: words to start from; None starts from `n_ctx` random vectors.
-        n_ctx: number of random vectors.
+        n_ctx: number of random vectors; with `ctx_init`, it is not used, and a note says so if it differs.
         class_token_position: "end", "middle" or "front".
         class_specific: learns one context per class.
         epochs: number of epochs; None uses the paper's 50, 100 or 200 by shots, 50 on ImageNet.
@@ -237,6 +237,9 @@ def _start(
     if ctx_init is None:
         return random_context(clip, n_ctx, position, seed, num_classes if class_specific else None)
     words = context_from_words(clip, ctx_init, position)
+    if n_ctx != words.n_ctx:
+        unused = f"n_ctx={n_ctx} was not used, because ctx_init gives {words.n_ctx} vectors"
+        words = replace(words, note="; ".join(filter(None, (words.note, unused))))
     if not class_specific:
         return words
     return replace(words, vectors=words.vectors.expand(num_classes, -1, -1).clone())
