@@ -134,11 +134,15 @@ def test_one_sentence_and_one_dataset_need_no_list(clip: tpt.CLIP, image_tree: P
     assert tpt.EpisodeDataModule(dataset).datasets == [dataset]
 
 
-def test_images_that_seem_not_normalised_are_noted(clip: tpt.CLIP, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_that_seem_not_normalised_are_noted_once(
+    clip: tpt.CLIP, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clip, "_has_warned", False)  # tests share it
     pixels = tpt.Views(SIDE, 2)(Image.new("RGB", (80, 80), (9, 99, 199)), "x")
     with caplog.at_level(logging.WARNING):
         normalised = clip.encode_views(clip._standard(pixels.float()))
         assert not caplog.text
-        clip.encode_views(pixels / 255)
-    assert re.search(r"floats from .* `Normalize`", caplog.text)
+        for _ in range(2):
+            clip.encode_views(pixels / 255)
+    assert len(re.findall(r"floats from .* `Normalize`", caplog.text)) == 1
     torch.testing.assert_close(normalised, clip.encode_views(pixels))

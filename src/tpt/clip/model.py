@@ -85,6 +85,7 @@ class CLIP(nn.Module):
         self.resize = resize
         self.interpolation = interpolation
         self.logit_bias = logit_bias
+        self._has_warned = False  # about images that seem not normalised
         self.channels_last = channels_last
         if channels_last:
             self.visual = self.visual.to(memory_format=torch.channels_last)
@@ -166,7 +167,8 @@ class CLIP(nn.Module):
             read = f"floats from {low:.3g} to {high:.3g}"
             if max(-low, high) > LARGEST:
                 raise UserError(f"Expected uint8 pixels or normalised floats, got {read}; pass pixels as uint8.")
-            if 0 <= low < high <= 1:
+            if 0 <= low < high <= 1 and not self._has_warned:
+                self._has_warned = True
                 log.warning("The images are %s: is `Normalize` with the model's mean and std missing?", read)
 
     def _encode(self, images: Tensor) -> Tensor:
