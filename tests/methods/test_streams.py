@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import tpt
 from benchmarks.methods import METHODS
@@ -255,6 +256,22 @@ def test_a_foreign_state_is_refused(name: str, feature: str, features: torch.Ten
         assert "\n" not in str(refused.value), what
         after = method.state()
         assert after.keys() == before.keys() and all(torch.equal(after[key], before[key]) for key in before)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_state_of_other_classes_or_another_backbone_is_refused(name: str) -> None:
+    """Although it has the same form."""
+    names = ["cat", "dog", "fish"]
+    length = {"stream_length": 9} if name == "onzeta" else {}
+    method = KINDS[name](noise_clip(), names, **length)
+    method(F.normalize(torch.randn(9, 1, noise_clip().embed_dim), dim=-1))
+    state = method.state()
+    for clip, others in ((noise_clip(), names[::-1]), (noise_clip(), [*names[:2], "emu"]), (noise_clip(seed=2), names)):
+        with pytest.raises(UserError, match=f"a state of {KINDS[name].__name__} with these classes in this order"):
+            KINDS[name](clip, others, **length).load_state(state)
+    again = KINDS[name](noise_clip(), names, **length)
+    again.load_state({key: value for key, value in state.items() if key != "origin"})  # of version 0.1
+    assert all(torch.equal(value, state[key]) for key, value in again.state().items())
 
 
 def test_a_state_of_other_settings_is_refused(features: torch.Tensor) -> None:

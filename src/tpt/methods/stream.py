@@ -1,5 +1,6 @@
 """The base class of methods that learn from earlier images, and the view of an image that they get."""
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from tpt.methods.functional import entropy, marginal_entropy, select_confident
 
 Feature = Literal["view0", "confident"]
 State = dict[str, Tensor]
-IMAGES = "images"  # key in a state: how many images it has seen
+# Keys in a state: how many images it has seen, and a digest of the method's class, the classes and the backbone.
+IMAGES, ORIGIN = "images", "origin"
 
 
 @dataclass(frozen=True)
@@ -151,17 +153,18 @@ class StreamMethod(Method):
     def state(self) -> State:
         """A copy of the current state on the CPU, safe to save: `torch.load(weights_only=True)` reads it back."""
         found = {name: value[: self.images] if name in self.grows else value for name, value in self._current().items()}
-        found[IMAGES] = torch.tensor(self.images)
+        found |= {IMAGES: torch.tensor(self.images), ORIGIN: self._origin()}
         return {name: value.to("cpu", copy=True) for name, value in found.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Replaces the current state with one that `state()` returned.
 
         Raises:
-            UserError: the state is from another method, backbone, list of classes or group of settings.  The current
-                state is then unchanged.
+            UserError: the state is from another method, backbone or list of classes, or other settings gave it another
+                form.  The current state is then unchanged.  A state of version 0.1 is only compared by its form.
         """
-        text_KE = self.bank()
+        text_KE, origin = self.bank(), state.get(ORIGIN)
+        state = {name: value for name, value in state.items() if name != ORIGIN}
         with torch.device("meta"):  # only shapes
             expected = self.start(text_KE.to("meta")) | {IMAGES: torch.tensor(0)}
         for name in self.grows if IMAGES in state else ():
@@ -172,6 +175,11 @@ class StreamMethod(Method):
                     f"Expected a state of {type(self).__name__} with these classes, this backbone and these settings, "
                     f"got `{name}`: {given}, in place of {wanted}."
                 )
+        if origin is not None and not torch.equal(origin.cpu(), self._origin()):
+            raise UserError(
+                f"Expected a state of {type(self).__name__} with these classes in this order and this backbone, got "
+                "another's; make the method as it was then."
+            )
         self._state = None  # frees its memory before the new state is copied
         self._state = {name: value.to(text_KE.device, copy=True) for name, value in state.items() if name != IMAGES}
         self.images = int(state[IMAGES])
@@ -191,6 +199,13 @@ class StreamMethod(Method):
                 self.images = image.number
                 answers.append((logits_K, image.initial_logits, image.selected, entropy(logits_K), image.entropy))
             return Adaptation(*(torch.stack(values) for values in zip(*answers, strict=True)))
+
+    def _origin(self) -> Tensor:
+        """(16,) bytes: a digest of what gives the entries of a state their meaning."""
+        text = "\n".join((type(self).__name__, self.clip.weights_digest, *self.class_names))
+        return torch.tensor(
+            list(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]), dtype=torch.uint8
+        )
 
     def _current(self) -> State:
         if self._state is None:
