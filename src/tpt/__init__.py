@@ -7,7 +7,7 @@ One picture from its views to the answer, on the bundled model:
     >>> clip = tpt.load_clip("emoji-mini")
     >>> pictures = emoji_shift("twemoji")  # a vendor's drawings that the model never saw
     >>> index = pictures.labels().index(pictures.class_names.index("pizza"))
-    >>> views = tpt.Views(clip.image_size, num_views=32)(pictures.image(index), "a pizza")  # drawn with this name
+    >>> views = tpt.Views(**clip.preprocessing, num_views=32)(pictures.image(index), "a pizza")  # drawn with this name
     >>> features = clip.encode_views(views)  # encoded once, however many steps follow
     >>> names = ["pizza", "rocket", "hot air balloon"]
     >>> out = tpt.TPT(clip, names, steps=1, selection_p=0.1)(features)

@@ -44,6 +44,8 @@ class Views:
     4/3, bilinear), flipped with probability 1/2, as in the official code.  The paper adds AugMix on the ten
     fine-grained datasets, but not on ImageNet and its variants.
 
+    `Views(**clip.preprocessing)` prepares images as for training the model; the defaults are those of OpenAI's models.
+
     Args:
         image_size: side of a view in pixels.
         num_views: V, at least 1; the paper's 64.
