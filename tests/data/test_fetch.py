@@ -229,6 +229,14 @@ def link(target: str) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.fixture(params=["", "before Python 3.11.4"])
+def python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This Python, and one whose tarfile module cannot filter what it extracts."""
+    if request.param:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+
+
+@pytest.mark.usefixtures("python")
 @pytest.mark.parametrize(
     ("content", "name"),
     [
@@ -249,6 +257,14 @@ def test_a_wrong_archive_is_refused(content: bytes, name: str, publish: Publish,
     with pytest.raises(DataError, match="Cannot read the download of ImageNet-A"):
         fetch("imagenet_a", tmp_path / "data")
     assert nothing_is_left(tmp_path / "data") and not list(tmp_path.rglob("outside*"))
+
+
+@pytest.mark.usefixtures("python")
+def test_a_complete_archive_is_unpacked(publish: Publish, tmp_path: Path) -> None:
+    publish(tar(PICTURES))
+    before = tarfile.TarFile.extractall
+    fetch("imagenet_a", tmp_path)
+    assert fetched(tmp_path) and tarfile.TarFile.extractall is before
 
 
 def test_a_killed_download(publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

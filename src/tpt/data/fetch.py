@@ -11,7 +11,8 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from filelock import FileLock, Timeout
 from torchvision import datasets
@@ -132,15 +133,31 @@ def _fetch(folder: str, get: Get, root: Path, staging: Path) -> Path:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+_extractall = tarfile.TarFile.extractall
+
+
+def _extract_plain(archive: tarfile.TarFile, *args: Any, **settings: Any) -> None:
+    """Extracts an archive whose members are all files and folders inside it; a TarError for any other."""
+    for member in archive:
+        path = PurePosixPath(member.name)
+        if not (member.isfile() or member.isdir()) or path.is_absolute() or ".." in path.parts:
+            raise tarfile.TarError(f"{member.name} is a link, or lies outside the archive")
+    _extractall(archive, *args, **settings)
+
+
 @contextmanager
 def _careful() -> Iterator[None]:
     """Sets a time limit, hides the progress bar in log files, and stops archives from writing outside their folder."""
-    timeout, careful = socket.getdefaulttimeout(), getattr(tarfile, "data_filter", None)  # new in Python 3.11.4
+    timeout, careful = socket.getdefaulttimeout(), getattr(tarfile, "data_filter", None)
     socket.setdefaulttimeout(TIMEOUT_S)
-    tarfile.TarFile.extraction_filter = careful and staticmethod(careful)
+    if careful is None:  # Python before 3.11.4, such as Debian 12's
+        tarfile.TarFile.extractall = _extract_plain  # type: ignore[assignment, method-assign]
+    else:
+        tarfile.TarFile.extraction_filter = staticmethod(careful)
     try:
         with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
             yield
     finally:
         socket.setdefaulttimeout(timeout)
         tarfile.TarFile.extraction_filter = None
+        tarfile.TarFile.extractall = _extractall  # type: ignore[method-assign]
