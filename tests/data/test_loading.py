@@ -93,3 +93,25 @@ def alive(pid: int) -> bool:
         return False
     stat = Path(f"/proc/{pid}/stat")
     return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+BREAKS_OFF = """
+import multiprocessing.resource_sharer as sharer, os, socket, sys, time
+from tpt.data.loading import _end_with_parent
+
+_end_with_parent(0)
+address, _ = sharer.DupFd(os.dup(1))._id
+with socket.socket(socket.AF_UNIX) as reader:
+    reader.connect(address)
+    time.sleep(0.5)  # the worker sends its challenge; closed with it unread, the connection is reset
+time.sleep(0.5)
+"""
+
+
+def test_a_worker_whose_parent_is_killed_prints_no_trace() -> None:
+    """The parent may end while a thread of the worker passes on shared memory; other errors of threads are printed."""
+    run = [sys.executable, "-c"]
+    quiet = subprocess.run([*run, BREAKS_OFF], capture_output=True, text=True, check=True)
+    assert quiet.stderr == ""
+    loud = BREAKS_OFF + "sys.excepthook(KeyError, KeyError('a bug'), None)"
+    assert "a bug" in subprocess.run([*run, loud], capture_output=True, text=True, check=True).stderr

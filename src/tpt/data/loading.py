@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import partial
+from types import TracebackType
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -65,8 +67,15 @@ def _tensors(part: Any) -> Iterator[Tensor]:
             yield from _tensors(one)
 
 
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Reports an exception of the thread that passes on shared memory, but no connection that the parent broke."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
+
+
 def _end_with_parent(_: int) -> None:
     """Ends a worker as soon as its parent ends; torch checks this rarely, and misses a parent that ended earlier."""
+    sys.excepthook = _report
     parent = multiprocessing.parent_process()
 
     def wait() -> None:
