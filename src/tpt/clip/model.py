@@ -125,7 +125,6 @@ class CLIP(nn.Module):
             return self.max_images
         return min(64, max(1, CPU_PIXELS // self.image_size**2)) if self.device.type == "cpu" else 512
 
-    @torch.no_grad()
     def encode_image(self, images: Tensor, normalize: bool = True) -> Tensor:
         """Features of images.
 
@@ -140,9 +139,15 @@ class CLIP(nn.Module):
             UserError: not a tensor of images of the model's size, or floats that are not normalised.
         """
         self._check(images, "images of shape (N, 3, {0}, {0})", (4,))
+        features = self._in_passes(images)
+        return F.normalize(features, dim=-1) if normalize else features
+
+    @torch.no_grad()
+    def _in_passes(self, images: Tensor) -> Tensor:
+        """(N, E) features of checked images, not scaled, in passes that fit into memory."""
         size = self.images_per_pass
         try:
-            features = torch.cat([self._encode(part) for part in images.split(size)])
+            return torch.cat([self._encode(part) for part in images.split(size)])
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -151,8 +156,7 @@ class CLIP(nn.Module):
                 raise
             log.warning("Out of memory: continuing with at most %d images per pass.", size)
             self.max_images = size
-            return self.encode_image(images, normalize)
-        return F.normalize(features, dim=-1) if normalize else features
+            return self._in_passes(images)
 
     def _check(self, images: Tensor, expected: str, dimensions: tuple[int, ...]) -> None:
         """Raises a UserError for what cannot be images for this model; logs a warning for what is probably not."""
@@ -222,7 +226,7 @@ class CLIP(nn.Module):
             True
         """
         self._check(views, "views of shape (V, 3, {0}, {0}) or (B, V, 3, {0}, {0})", (4, 5))
-        features = self.encode_image(views.flatten(0, -4), normalize=False).unflatten(0, views.shape[:-3])
+        features = self._in_passes(views.flatten(0, -4)).unflatten(0, views.shape[:-3])
         unit = F.normalize(features, dim=-1)
         return (unit, features[..., 0, :].norm(dim=-1)) if return_norm else unit
 
